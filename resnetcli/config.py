@@ -1,0 +1,239 @@
+"""The only home of defaults, units, bounds and help texts.
+
+Each command has one frozen model. A field's description is the help text of its option, `unit` and the default are appended to it,
+`panel` groups it, and its environment variable is `RESNETCLI_` and the field's name in capitals. Nothing else in the program
+repeats a default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DatasetName = Literal["cifar10", "cifar10-mini"]
+SourceName = Literal["auto", "cache", "disk", "official", "npm"]
+SplitName = Literal["test", "val", "train"]
+Shortcut = Literal["identity", "projection"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+ENV_PREFIX = "RESNETCLI_"
+DEFAULT_RECIPE = "quick"
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGE_SIZE = 32
+"""Pixels a side of the images that the network is made for."""
+
+
+def option(default: Any, description: str, *, panel: str, unit: str = "", argument: bool = False, **bounds: Any) -> Any:
+    """A pydantic field that also says how the command line shows it (`argument`: positional, without dashes)."""
+    extra = {"panel": panel, "unit": unit, "argument": argument}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class Config(BaseModel):
+    """Base of all configurations: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ComputeOptions(Config):
+    """Where the arithmetic happens."""
+
+    device: str = option(
+        "auto",
+        "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+        panel="Machine",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+    )
+    threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
+
+
+class DataOptions(Config):
+    """Which images, and where they may come from."""
+
+    data: DatasetName = option(
+        "cifar10", "The data set: cifar10, or the small sample of it that travels inside the package.", panel="Data"
+    )
+    data_dir: Path = option(
+        Path("data"), "Folder searched for CIFAR-10 archives or batches that you already have.", panel="Data"
+    )
+    cache_dir: Path | None = option(
+        None, "Folder that keeps the verified CIFAR-10 (default: your user cache folder).", panel="Data"
+    )
+    source: SourceName = option(
+        "auto", "Take CIFAR-10 from this source only; auto tries cache, disk, official, npm in turn.", panel="Data"
+    )
+
+
+class TrainConfig(ComputeOptions, DataOptions):
+    """One training run, completely: the same config, machine and thread count give the same weights."""
+
+    recipe: str = option(
+        DEFAULT_RECIPE, "Named settings to start from, or a TOML file with such settings.", panel="Run"
+    )
+    epochs: int = option(10, "Passes over the training images.", panel="Run", unit="epochs", ge=1, le=100_000)
+    seed: int = option(
+        0, "Seed of the initial weights, the order and the augmentation.", panel="Run", ge=0, le=2**63 - 1
+    )
+    output_dir: Path = option(Path("runs"), "Folder that holds the run directories.", panel="Run")
+    name: str | None = option(
+        None,
+        "Name of the run directory (default: the recipe's name and the next free number).",
+        panel="Run",
+        pattern=r"^[\w][\w.+-]*$",
+        max_length=200,
+    )
+    init: str | None = option(
+        None, "Start from the weights of this checkpoint (ours or a foreign state_dict).", panel="Run"
+    )
+    max_time: float | None = option(
+        None, "Save and stop, resumable, after this long.", panel="Run", unit="minutes", gt=0, le=1e6
+    )
+    patience: int = option(
+        0, "Stop after so many epochs without a better validation accuracy; 0 never.", panel="Run", unit="epochs", ge=0
+    )
+
+    val_fraction: float = option(
+        0.1,
+        "Share of the training images held out for validation (stratified); 0 is a final run: it trains on "
+        "all images and reports its last epoch.",
+        panel="Data",
+        ge=0,
+        le=0.5,
+    )
+    split_seed: int = option(0, "Seed of the validation split.", panel="Data", ge=0, le=2**63 - 1)
+    limit_train: int | None = option(
+        None, "Use only so many training images (stratified).", panel="Data", unit="images", ge=1
+    )
+
+    shortcut: Shortcut = option(
+        "identity",
+        "Network variant: identity shortcuts, or a 1x1 projection on every shortcut.",
+        panel="Network",
+    )
+    branch_scale: float = option(
+        1.0,
+        "Initial BatchNorm scale at the end of each residual branch; below 1 calms the first steps.",
+        panel="Network",
+        gt=0,
+        le=10,
+    )
+
+    optimizer: Literal["muon", "sgd", "adam", "adamw"] = option(
+        "sgd", "Optimiser; muon drives the matrices of layers 2-4 and leaves the rest to SGD.", panel="Optimiser"
+    )
+    lr: float = option(0.1, "Peak learning rate.", panel="Optimiser", gt=0, le=1e3)
+    sgd_lr: float = option(
+        0.02, "Peak learning rate of what muon leaves to SGD: stem, head, BatchNorm.", panel="Optimiser", gt=0, le=1e3
+    )
+    momentum: float = option(0.9, "Momentum of sgd and muon (Nesterov).", panel="Optimiser", ge=0, lt=1)
+    weight_decay: float = option(
+        0.0, "Weight decay of convolutions and head; never of BatchNorm.", panel="Optimiser", ge=0, le=10
+    )
+    schedule: Literal["linear", "cosine", "step", "constant"] = option(
+        "linear", "How the learning rate falls after warm-up.", panel="Optimiser"
+    )
+    warmup_epochs: float = option(
+        0.0, "Linear rise of the learning rate at the start.", panel="Optimiser", unit="epochs", ge=0
+    )
+    step_epochs: int = option(20, "schedule=step: epochs between two drops.", panel="Optimiser", unit="epochs", ge=1)
+    step_factor: float = option(3.0, "schedule=step: the learning rate is divided by this.", panel="Optimiser", gt=1)
+    batch_size: int = option(512, "Images per optimiser step.", panel="Optimiser", unit="images", ge=2, le=65536)
+    grad_accum: int = option(
+        1, "Split a batch into so many parts to need less memory.", panel="Optimiser", unit="parts", ge=1, le=1024
+    )
+    label_smoothing: float = option(
+        0.0, "Share of a label spread over all classes.", panel="Optimiser", ge=0, lt=1
+    )
+    lookahead: int = option(
+        0, "Lookahead: average and pull back the weights every so many steps; 0 is off.", panel="Optimiser", unit="steps", ge=0
+    )
+
+    crop_padding: int = option(
+        4, "Random crop after padding each side by this; 0 is off.", panel="Augmentation", unit="pixels", ge=0, le=16
+    )
+    padding_mode: Literal["zero", "reflect"] = option(
+        "reflect", "What the padding of the random crop shows.", panel="Augmentation"
+    )
+    flip: bool = option(True, "Mirror half of the images left to right.", panel="Augmentation")
+
+    precision: Precision = option(
+        "auto", "Arithmetic of training: auto takes bf16 where it is faster, else fp32.", panel="Machine"
+    )
+    save_every: float = option(
+        60.0,
+        "Time between two checkpoints inside an epoch; 0 saves after every step. An epoch's end always saves.",
+        panel="Checkpoints",
+        unit="seconds",
+        ge=0,
+    )
+    keep_last: int = option(
+        2, "Newest checkpoints to keep, beside the best.", panel="Checkpoints", unit="checkpoints", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _parts_divide_the_batch(self) -> TrainConfig:
+        if self.batch_size % self.grad_accum:
+            raise ValueError(f"grad_accum {self.grad_accum} does not divide batch_size {self.batch_size}")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than epochs {self.epochs}")
+        return self
+
+
+class EvaluateConfig(ComputeOptions, DataOptions):
+    """One measurement of one checkpoint on one split."""
+
+    checkpoint: str = option(
+        ..., "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input", argument=True
+    )
+    split: SplitName = option(
+        "test", "Images to measure on; val is the split that the checkpoint's run held out.", panel="Data"
+    )
+    tta: bool = option(False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement")
+    batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
+    output: Path | None = option(
+        None, "Folder for report.json, per_class.csv, confusion.csv and predictions.csv.", panel="Output"
+    )
+    save_plots: bool = option(False, "Also draw confusion matrix and calibration as PNG files.", panel="Output")
+
+
+class PredictConfig(ComputeOptions):
+    """Classify pictures."""
+
+    paths: tuple[str, ...] = option(
+        ..., "Files, folders, globs, or - for a list of paths on stdin.", panel="Input", argument=True
+    )
+    checkpoint: str = option(
+        ..., "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input"
+    )
+    top_k: int = option(3, "Classes to show for each picture.", panel="Output", unit="classes", ge=1, le=1000)
+    format: Literal["table", "json", "jsonl", "csv"] = option("table", "How results are written.", panel="Output")
+    tta: bool = option(False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement")
+    recursive: bool = option(True, "Look into the folders of a folder.", panel="Input")
+    batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
+
+
+class InspectConfig(Config):
+    """Describe a network, with a checkpoint also where it came from."""
+
+    checkpoint: str | None = option(
+        None, "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input", argument=True
+    )
+    shortcut: Shortcut = option("identity", "Network variant, where no checkpoint says it.", panel="Network")
+    depth: int = option(3, "Levels of the layer tree to show.", panel="Output", unit="levels", ge=1, le=10)
+    batch_size: int = option(1, "Images for which memory is counted.", panel="Network", unit="images", ge=1, le=65536)
+
+
+class DataConfig(DataOptions):
+    """Fetch or check a data set."""
+
+
+class DataShowConfig(DataOptions):
+    """Look at images of a data set."""
+
+    split: Literal["train", "test"] = option("train", "Which images.", panel="Data")
+    count: int = option(50, "How many images.", panel="Output", unit="images", ge=1, le=1000)
+    seed: int = option(0, "Which images are drawn.", panel="Output", ge=0, le=2**63 - 1)
+    output: Path | None = option(None, "Write the grid to this PNG file.", panel="Output")
+    scale: int = option(2, "Size of a pixel in the PNG.", panel="Output", unit="pixels", ge=1, le=16)

@@ -1,0 +1,73 @@
+"""Every failure that a user can cause or meet, one exit code per class.
+
+    ResnetCliError                 1   a bug of ours, unless a subclass says otherwise
+     ├─ UsageError                 2   an option, a config key or a combination of them is wrong
+     ├─ DataError                  3   a data set or an image is missing, damaged or not what it claims
+     ├─ CheckpointError            4   a checkpoint is missing, damaged, foreign or does not fit
+     ├─ DivergedError              5   the loss or a gradient stopped being finite
+     ├─ RunInUseError              6   another process holds the run directory
+     ├─ StorageError               7   the disk is full, read-only or refuses
+     └─ Interrupted          130/143   SIGINT or SIGTERM; what could be saved was saved
+
+An expected error carries what was wrong (with the value), and a hint: what to do next. It is shown without a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ResnetCliError(Exception):
+    """Base of all expected errors.
+
+    `message` says what was wrong, with the value; `hint` says what to do next, or is empty.
+    """
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ResnetCliError):
+    exit_code = 2
+    kind = "usage"
+
+
+class DataError(ResnetCliError):
+    exit_code = 3
+    kind = "data"
+
+
+class CheckpointError(ResnetCliError):
+    exit_code = 4
+    kind = "checkpoint"
+
+
+class DivergedError(ResnetCliError):
+    exit_code = 5
+    kind = "diverged"
+
+
+class RunInUseError(ResnetCliError):
+    exit_code = 6
+    kind = "in_use"
+
+
+class StorageError(ResnetCliError):
+    exit_code = 7
+    kind = "storage"
+
+
+class Interrupted(ResnetCliError):
+    """Raised once a signal has been honoured; `signum` decides the exit code (128 + signum, as shells report it)."""
+
+    kind = "interrupted"
+
+    def __init__(self, signum: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.signum = signum
+        self.exit_code = 128 + signum  # type: ignore[misc]  # the one class whose code depends on the instance

@@ -1,0 +1,286 @@
+"""What a service returns: frozen, typed, and the same object that `--json` prints."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Result(BaseModel):
+    """Base of all results. Accuracies and probabilities are fractions in 0..1, times are seconds, sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(Result):
+    """A share of `count` trials with its 95 % Wilson score interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+class ClassScore(Result):
+    """One class, one against the rest. `accuracy` is the recall: the share of its images that were recognised."""
+
+    name: str
+    support: int
+    predicted: int
+    correct: int
+    accuracy: Interval
+    precision: float
+    f1: float
+
+
+class ConfusedPair(Result):
+    """`count` images of class `actual` were taken for `predicted`, which is `share` of that class."""
+
+    actual: str
+    predicted: str
+    count: int
+    share: float
+
+
+class CalibrationBin(Result):
+    """Images whose top probability lies in (low, high]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+class Scores(Result):
+    """Everything that follows from the answers to one split."""
+
+    images: int
+    top1: Interval
+    top5: Interval
+    nll: float
+    ece: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows: actual class; columns: predicted class; images."""
+    most_confused: tuple[ConfusedPair, ...]
+    calibration: tuple[CalibrationBin, ...]
+
+
+class Protocol(Result):
+    """How an accuracy came about: without it the number means little."""
+
+    data: str
+    split: str
+    chosen_by: str
+    """The split that chose the weights: "val" (best epoch there), "none" (last epoch) or "unknown" (a foreign file)."""
+    tta: bool
+    interval: str = "95 % Wilson"
+
+
+class EvaluateResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "evaluate"
+    checkpoint: str
+    protocol: Protocol
+    scores: Scores
+    device: str
+    seconds: float
+    images_per_s: float
+    files: tuple[str, ...] = ()
+
+
+class EpochRow(Result):
+    """One row of metrics.jsonl and metrics.csv; the validation columns are null in a final run."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_top1: float
+    val_loss: float | None
+    val_top1: float | None
+    lr: float
+    images_per_s: float
+    seconds: float
+    memory_mib: float
+
+
+class TrainResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "train"
+    run_dir: str
+    checkpoint: str
+    """The checkpoint that the test measurement used: best on validation, or the last epoch of a final run."""
+    epochs: int
+    steps: int
+    stopped: str
+    """ "finished", "patience" or "max_time"."""
+    train_seconds: float
+    history: tuple[EpochRow, ...]
+    test: EvaluateResult | None
+
+
+class DryRunResult(Result):
+    """One real step, and what the whole run would need."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str = "train --dry-run"
+    config: dict[str, object]
+    origins: dict[str, str]
+    """For each setting: "flag", "environment", "file", "recipe" or "default"."""
+    device: str
+    precision: str
+    parameters: int
+    train_images: int
+    val_images: int
+    steps: int
+    first_loss: float
+    step_seconds: float
+    estimated_seconds: float
+    peak_memory: int
+    disk_needed: int
+    disk_free: int
+
+
+class Guess(Result):
+    label: str
+    probability: float
+
+
+class Prediction(Result):
+    """The answer for one picture, or why there is none (`error`); `notices` say what was done to it first."""
+
+    path: str
+    guesses: tuple[Guess, ...] = ()
+    notices: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class PredictResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "predict"
+    checkpoint: str
+    tta: bool
+    predictions: tuple[Prediction, ...]
+    failed: int
+
+
+class LayerRow(Result):
+    """One node of the layer tree. Parameters and MACs include everything below it."""
+
+    path: str
+    kind: str
+    depth: int
+    output_shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    buffers: int
+    macs: int
+    """Multiply-accumulates of convolutions and linear layers for one image."""
+    activation_bytes: int
+    """float32 bytes of the outputs of the leaves, for the whole batch."""
+
+
+class InspectResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "inspect"
+    architecture: str
+    shortcut: str
+    input_shape: tuple[int, ...]
+    layers: tuple[LayerRow, ...]
+    convolutions: int
+    parameters: int
+    trainable_parameters: int
+    buffer_elements: int
+    macs: int
+    conv_macs: int
+    flops: int
+    """2 x MACs."""
+    parameter_bytes: int
+    activation_bytes: int
+    checkpoint: CheckpointInfo | None = None
+
+
+class FileInfo(Result):
+    name: str
+    size: int
+    sha256: str
+
+
+class CheckpointInfo(Result):
+    """Where weights came from and what is known of them."""
+
+    path: str
+    kind: str
+    """ "run", "checkpoint", "portable" or "foreign"."""
+    step: int | None = None
+    epoch: float | None = None
+    created: str | None = None
+    recipe: str | None = None
+    data: str | None = None
+    chosen_by: str = "unknown"
+    metrics: dict[str, float] = {}
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    versions: dict[str, str] = {}
+    files: tuple[FileInfo, ...] = ()
+    best: bool = False
+    last: bool = False
+
+
+class CheckpointProblem(Result):
+    path: str
+    message: str
+
+
+class CheckpointsResult(Result):
+    """Answer of `checkpoints list`, `show`, `verify`, `prune` and `export`."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str
+    checkpoints: tuple[CheckpointInfo, ...]
+    problems: tuple[CheckpointProblem, ...] = ()
+    removed: tuple[str, ...] = ()
+    written: str | None = None
+
+
+class BatchCheck(Result):
+    """One batch of CIFAR-10 held against its canonical digest."""
+
+    name: str
+    images: int
+    sha256: str
+    ok: bool
+
+
+class DataResult(Result):
+    """Answer of `data download` and `data verify`."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str
+    data: str
+    path: str
+    source: str
+    size: int
+    seconds: float
+    batches: tuple[BatchCheck, ...] = ()
+    class_counts: dict[str, int] = {}
+    """Training images of each class."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Of the training images per channel, in 0..255."""
+
+
+class DataShowResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "data show"
+    data: str
+    split: str
+    labels: tuple[str, ...]
+    indices: tuple[int, ...]
+    written: str | None = None
+
+
+InspectResult.model_rebuild()
