@@ -1,8 +1,8 @@
 """The only home of defaults, units, bounds and help texts.
 
-Each command has one frozen model. A field's description is the help text of its option, `unit` and the default are appended to it,
-`panel` groups it, and its environment variable is `RESNETCLI_` and the field's name in capitals. Nothing else in the program
-repeats a default.
+Each command has one frozen model. A field's description is the help text of its option, `unit` and the default are
+appended to it, `panel` groups it, and its environment variable is `RESNETCLI_` and the field's name in capitals.
+Nothing else in the program repeats a default.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 DatasetName = Literal["cifar10", "cifar10-mini"]
 SourceName = Literal["auto", "cache", "disk", "official", "npm"]
 SplitName = Literal["test", "val", "train"]
 Shortcut = Literal["identity", "projection"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 ENV_PREFIX = "RESNETCLI_"
 DEFAULT_RECIPE = "quick"
@@ -27,7 +27,7 @@ IMAGE_SIZE = 32
 
 def option(default: Any, description: str, *, panel: str, unit: str = "", argument: bool = False, **bounds: Any) -> Any:
     """A pydantic field that also says how the command line shows it (`argument`: positional, without dashes)."""
-    extra = {"panel": panel, "unit": unit, "argument": argument}
+    extra: dict[str, JsonValue] = {"panel": panel, "unit": unit, "argument": argument}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -143,11 +143,13 @@ class TrainConfig(ComputeOptions, DataOptions):
     grad_accum: int = option(
         1, "Split a batch into so many parts to need less memory.", panel="Optimiser", unit="parts", ge=1, le=1024
     )
-    label_smoothing: float = option(
-        0.0, "Share of a label spread over all classes.", panel="Optimiser", ge=0, lt=1
-    )
+    label_smoothing: float = option(0.0, "Share of a label spread over all classes.", panel="Optimiser", ge=0, lt=1)
     lookahead: int = option(
-        0, "Lookahead: average and pull back the weights every so many steps; 0 is off.", panel="Optimiser", unit="steps", ge=0
+        0,
+        "Lookahead: average and pull back the weights every so many steps; 0 is off.",
+        panel="Optimiser",
+        unit="steps",
+        ge=0,
     )
 
     crop_padding: int = option(
@@ -185,12 +187,17 @@ class EvaluateConfig(ComputeOptions, DataOptions):
     """One measurement of one checkpoint on one split."""
 
     checkpoint: str = option(
-        ..., "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input", argument=True
+        ...,
+        "Run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        panel="Input",
+        argument=True,
     )
     split: SplitName = option(
         "test", "Images to measure on; val is the split that the checkpoint's run held out.", panel="Data"
     )
-    tta: bool = option(False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement")
+    tta: bool = option(
+        False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
+    )
     batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
     output: Path | None = option(
         None, "Folder for report.json, per_class.csv, confusion.csv and predictions.csv.", panel="Output"
@@ -209,7 +216,9 @@ class PredictConfig(ComputeOptions):
     )
     top_k: int = option(3, "Classes to show for each picture.", panel="Output", unit="classes", ge=1, le=1000)
     format: Literal["table", "json", "jsonl", "csv"] = option("table", "How results are written.", panel="Output")
-    tta: bool = option(False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement")
+    tta: bool = option(
+        False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
+    )
     recursive: bool = option(True, "Look into the folders of a folder.", panel="Input")
     batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
 
@@ -218,7 +227,10 @@ class InspectConfig(Config):
     """Describe a network, with a checkpoint also where it came from."""
 
     checkpoint: str | None = option(
-        None, "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input", argument=True
+        None,
+        "Run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        panel="Input",
+        argument=True,
     )
     shortcut: Shortcut = option("identity", "Network variant, where no checkpoint says it.", panel="Network")
     depth: int = option(3, "Levels of the layer tree to show.", panel="Output", unit="levels", ge=1, le=10)

@@ -12,8 +12,8 @@ from resnetcli.errors import Interrupted
 
 
 class StopRequest:
-    """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and the work
-    saves and raises by itself. A second signal leaves at once, whatever is going on.
+    """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and
+    the work saves and raises by itself. A second signal leaves at once, whatever is going on.
     """
 
     def __init__(self) -> None:

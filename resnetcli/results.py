@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -79,6 +81,15 @@ class Protocol(Result):
     interval: str = "95 % Wilson"
 
 
+class Answer(NamedTuple):
+    """One image of a split: its place there, class numbers, and the probability of the predicted class."""
+
+    image: int
+    label: int
+    predicted: int
+    confidence: float
+
+
 class EvaluateResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "evaluate"
@@ -89,6 +100,8 @@ class EvaluateResult(Result):
     seconds: float
     images_per_s: float
     files: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = Field((), exclude=True, repr=False)
+    """Image by image, for predictions.csv; not part of the JSON document."""
 
 
 class EpochRow(Result):

@@ -1,0 +1,90 @@
+"""Import of the bare `state_dict` files in which the field passes this network around.
+
+Their names, for block B of layer L: `layerL.B.layer.{0,1,2}.{0,1}.*` (convolution and BatchNorm of the branch),
+`layerL.B.downsize.{0,1}.*` or `layerL.B.make_equal_channel.{0,1}.*` (of the shortcut), `layer1.{0,1}.*`, `fc.*`.
+Read with `weights_only=True`, always: nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetcli.config import Shortcut
+from resnetcli.errors import CheckpointError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+_UNITS = {"0": "conv", "1": "bn"}
+_STEM = re.compile(r"layer1\.([01])\.(\w+)")
+_BRANCH = re.compile(r"(layer[2-4]\.\d+)\.layer\.([012])\.([01])\.(\w+)")
+_SHORTCUT = re.compile(r"(layer[2-4]\.\d+)\.(downsize|make_equal_channel)\.([01])\.(\w+)")
+_IDENTITY_BLOCK = re.compile(r"layer[2-4]\.[1-9]\d*\.make_equal_channel\.")
+"""A block after the first of its stage has in = out; a `make_equal_channel` there is a projection on every shortcut."""
+
+
+def load_foreign(path: Path) -> tuple[dict[str, Tensor], Shortcut]:
+    """A foreign file as a state_dict with our names, float32 on the CPU, and its shortcut variant.
+
+    Biases of convolutions are folded into the BatchNorm behind them (running_mean -= bias): exact in train and eval
+    mode. Raises CheckpointError for whatever is not such a file.
+    """
+    hint = "a state_dict saved by torch.save, or a checkpoint of resnetcli, is expected"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on old formats are no news to a user who only imports
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})", hint) from error
+    except (
+        Exception
+    ) as error:  # torch.load raises whatever the bytes provoke: KeyError, struct.error, UnpicklingError, …
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({first_line})", hint) from error
+    state = _unwrap(content)
+    if not state:
+        raise CheckpointError(f"{path}: holds no state_dict of tensors", hint)
+    renamed = {_rename(name, path): tensor for name, tensor in state.items()}
+    shortcut: Shortcut = "projection" if any(map(_IDENTITY_BLOCK.match, state)) else "identity"
+    return _fold_biases({name: t.detach().clone() for name, t in renamed.items()}), shortcut
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """The state_dict inside `{"state_dict": …}` and the like, without a `module.` prefix; empty if there is none."""
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        return {}
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _rename(name: str, path: Path) -> str:
+    if match := _STEM.fullmatch(name):
+        unit, leaf = match.groups()
+        return f"layer1.0.{_UNITS[unit]}.{leaf}"
+    if match := _BRANCH.fullmatch(name):
+        block, position, unit, leaf = match.groups()
+        return f"{block}.branch.{position}.{_UNITS[unit]}.{leaf}"
+    if match := _SHORTCUT.fullmatch(name):
+        block, _, unit, leaf = match.groups()
+        return f"{block}.shortcut.{_UNITS[unit]}.{leaf}"
+    if name.startswith("fc."):
+        return "head." + name.removeprefix("fc.")
+    raise CheckpointError(
+        f"{path}: {name!r} belongs to another network", "expected names such as layer2.0.layer.0.0.weight and fc.weight"
+    )
+
+
+def _fold_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name in [name for name in state if name.endswith(".conv.bias")]:
+        bias, mean = state.pop(name), name.replace(".conv.bias", ".bn.running_mean")
+        if mean in state and state[mean].shape == bias.shape:
+            state[mean] -= bias
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}

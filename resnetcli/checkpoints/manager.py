@@ -1,0 +1,182 @@
+"""The checkpoints of one run: who holds the run, what is kept, which is best, where to go on.
+
+There is no index file and no "latest" link that could disagree with the folders: the newest is the one with the
+highest step, the best is the one whose own header has the highest validation accuracy.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.format import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    TRAINER_FILE,
+    ModelHeader,
+    TrainerHeader,
+    encode,
+    manifest_for,
+    read_tensors,
+    verify_folder,
+)
+from resnetcli.errors import CheckpointError, RunInUseError, StorageError
+
+CHECKPOINTS = "checkpoints"
+CONFIG_FILE = "config.json"
+STEP_PREFIX = "step-"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one checkpoint holds."""
+
+    model: dict[str, Tensor]
+    header: ModelHeader
+    trainer: dict[str, Tensor]
+    position: TrainerHeader
+
+
+class RunLock:
+    """Holds a run directory for this process; the kernel lets go when the process dies, however it dies."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._lock = FileLock(run_dir / ".lock")
+        self._holder = run_dir / ".holder"
+        self._run_dir = run_dir
+
+    def __enter__(self) -> RunLock:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            holder = self._holder.read_text() if self._holder.exists() else "another process"
+            raise RunInUseError(
+                f"{self._run_dir} is in use by {holder}", "wait for it, stop it, or choose another --name"
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to {self._run_dir}: {error.strerror}",
+                "make the folder writable or choose another with --output-dir",
+            ) from error
+        storage.write_file(self._holder, f"process {os.getpid()}".encode())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+
+def step_folders(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    folder = run_dir / CHECKPOINTS
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith(STEP_PREFIX))
+
+
+def is_run(path: Path) -> bool:
+    return (path / CHECKPOINTS).is_dir() or (path / CONFIG_FILE).is_file()
+
+
+def read_model(folder: Path) -> tuple[dict[str, Tensor], ModelHeader]:
+    """Weights of a checkpoint folder, held against its manifest. Raises CheckpointError."""
+    verify_folder(folder)
+    return read_tensors(folder / MODEL_FILE, ModelHeader)
+
+
+def best_folder(run_dir: Path) -> Path | None:
+    """The intact checkpoint with the highest validation accuracy (of equals the earliest), where none was validated
+    (a final run) the newest. Raises CheckpointError if there are checkpoints, but none is intact."""
+    folders = step_folders(run_dir)
+    ranked = []
+    for folder in folders:
+        try:
+            verify_folder(folder)
+            header = _header(folder)
+        except CheckpointError:
+            continue
+        ranked.append((header.metrics.get("val_top1", -1.0), folder))
+    if folders and not ranked:
+        raise CheckpointError(f"{run_dir}: none of its {len(folders)} checkpoints is intact", "train again")
+    if not ranked:
+        return None
+    top = max(score for score, _ in ranked)
+    return ranked[-1][1] if top < 0 else next(folder for score, folder in ranked if score == top)
+
+
+def newest_intact(run_dir: Path) -> tuple[Path, Snapshot, list[str]]:
+    """The newest checkpoint that is what was written, and why newer ones were passed over. Raises CheckpointError for
+    none."""
+    damaged: list[str] = []
+    for folder in reversed(step_folders(run_dir)):
+        try:
+            model, header = read_model(folder)
+            trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader)
+        except CheckpointError as error:
+            damaged.append(error.message)
+            continue
+        return folder, Snapshot(model, header, trainer, position), damaged
+    reason = "; ".join(damaged) or "it holds no checkpoint yet"
+    raise CheckpointError(
+        f"{run_dir}: nothing to resume ({reason})", "start a new run, or restore the folder from a copy"
+    )
+
+
+class CheckpointManager:
+    """Saves and prunes for the process that holds the run's lock."""
+
+    def __init__(self, run_dir: Path, keep_last: int) -> None:
+        self.run_dir = run_dir
+        self.folder = run_dir / CHECKPOINTS
+        self.keep_last = keep_last
+        storage.sweep(run_dir)
+        storage.sweep(self.folder)
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Writes a checkpoint, and only when it is safe on disk removes what is no longer kept. Raises StorageError."""
+        path = self.folder / f"{STEP_PREFIX}{snapshot.position.global_step:07d}"
+        files = {
+            MODEL_FILE: encode(snapshot.model, snapshot.header),
+            TRAINER_FILE: encode(snapshot.trainer, snapshot.position),
+        }
+        storage.write_folder(path, {**files, MANIFEST_FILE: manifest_for(files)})
+        self.prune()
+        return path
+
+    def prune(self) -> list[Path]:
+        """Keeps the newest `keep_last` and the best; returns what was removed."""
+        removed = prunable(self.run_dir, self.keep_last)
+        for folder in removed:
+            storage.remove_folder(folder)
+        return removed
+
+
+def prunable(run_dir: Path, keep_last: int) -> list[Path]:
+    """What may go: all but the newest `keep_last` and the best."""
+    folders = step_folders(run_dir)
+    if len(folders) <= keep_last:
+        return []
+    scores = {folder: _score(folder) for folder in folders}
+    top = max(scores.values())
+    best = next(folder for folder in folders if scores[folder] == top) if top >= 0 else None
+    return [folder for folder in folders[:-keep_last] if folder != best]
+
+
+def _header(folder: Path) -> ModelHeader:
+    from resnetcli.checkpoints.format import HEADER_KEY, parse, read_header
+
+    path = folder / MODEL_FILE
+    return parse(read_header(path).get(HEADER_KEY, ""), ModelHeader, path)
+
+
+def _score(folder: Path) -> float:
+    """Validation accuracy by the header alone; a damaged one never counts as best."""
+    try:
+        return _header(folder).metrics.get("val_top1", -1.0)
+    except CheckpointError:
+        return -1.0

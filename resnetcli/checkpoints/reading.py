@@ -1,0 +1,139 @@
+"""Opens whatever a person has at hand: a run directory, a checkpoint directory, a portable .safetensors, a foreign
+file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from resnetcli.checkpoints.foreign import load_foreign
+from resnetcli.checkpoints.format import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Architecture,
+    Manifest,
+    ModelHeader,
+    Normalization,
+    parse,
+    read_tensors,
+)
+from resnetcli.checkpoints.manager import best_folder, is_run, read_model, step_folders
+from resnetcli.config import CLASS_NAMES
+from resnetcli.errors import CheckpointError
+from resnetcli.results import CheckpointInfo, FileInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights with what is known about them. `kind`: "run", "checkpoint", "portable" or "foreign"."""
+
+    path: Path
+    kind: str
+    weights: dict[str, Tensor]
+    header: ModelHeader
+
+
+def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkpoint:
+    """Reads CKPT in any of its forms and verifies what can be verified. Raises CheckpointError.
+
+    A foreign file does not say how its images were normalised: `foreign_normalization` is taken.
+    """
+    path = Path(target)
+    if not path.exists():
+        raise CheckpointError(f"{target}: no such checkpoint", _near(path))
+    if path.is_dir():
+        if (path / MANIFEST_FILE).exists() or (path / MODEL_FILE).exists():
+            weights, header = read_model(path)
+            return Checkpoint(path, "checkpoint", weights, header)
+        if not is_run(path):
+            raise CheckpointError(
+                f"{target}: neither a run directory nor a checkpoint directory",
+                f"a run holds checkpoints/, a checkpoint holds {MODEL_FILE}",
+            )
+        best = best_folder(path)
+        if best is None:
+            raise CheckpointError(
+                f"{target}: this run has saved no checkpoint yet", "wait for its first, or choose another"
+            )
+        weights, header = read_model(best)
+        return Checkpoint(best, "run", weights, header)
+    if path.suffix == ".safetensors":
+        weights, header = read_tensors(path, ModelHeader)
+        return Checkpoint(path, "portable", weights, header)
+    weights, shortcut = load_foreign(path)
+    outputs = weights.get("head.weight")
+    count = outputs.shape[0] if outputs is not None and outputs.ndim == 2 else len(CLASS_NAMES)
+    header = ModelHeader(
+        architecture=Architecture(shortcut=shortcut, num_classes=count),
+        class_names=CLASS_NAMES if count == len(CLASS_NAMES) else tuple(f"class {i}" for i in range(count)),
+        normalization=foreign_normalization,
+        origin=path.name,
+    )
+    return Checkpoint(path, "foreign", weights, header)
+
+
+def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, complete and of the right shapes for a network with the state `expected`, in its order.
+
+    A missing `num_batches_tracked`, which old files lack, is no fault: it has no effect at the default momentum. Raises
+    CheckpointError with what was expected and what was found.
+    """
+    weights = dict(checkpoint.weights)
+    for name in expected:
+        if name.endswith("num_batches_tracked"):
+            weights.setdefault(name, expected[name].new_zeros((), device="cpu"))
+    missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    problems = [
+        f"{len(names)} {what}, first {names[0]}" for what, names in (("missing", missing), ("unknown", extra)) if names
+    ]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ][:3]
+    if problems:
+        variant = checkpoint.header.architecture.shortcut
+        raise CheckpointError(
+            f"{checkpoint.path}: does not fit the network (shortcut={variant}): " + "; ".join(problems),
+            "is it a checkpoint of this network? resnetcli inspect shows the layers",
+        )
+    return {
+        name: weights[name].to(tensor.dtype) if tensor.is_floating_point() else weights[name]
+        for name, tensor in expected.items()
+    }
+
+
+def describe(checkpoint: Checkpoint) -> CheckpointInfo:
+    """What `inspect` and `checkpoints` show of it."""
+    header = checkpoint.header
+    files: tuple[FileInfo, ...] = ()
+    manifest = checkpoint.path / MANIFEST_FILE
+    if checkpoint.path.is_dir():
+        entries = parse(manifest.read_bytes(), Manifest, manifest).files
+        files = tuple(FileInfo(name=name, size=e.size, sha256=e.sha256) for name, e in entries.items())
+    return CheckpointInfo(
+        path=str(checkpoint.path),
+        kind=checkpoint.kind,
+        step=header.step,
+        epoch=header.epoch,
+        created=header.created,
+        recipe=header.recipe,
+        data=header.data,
+        chosen_by=header.chosen_by,
+        metrics=header.metrics,
+        class_names=header.class_names,
+        mean=header.normalization.mean,
+        std=header.normalization.std,
+        versions=header.versions,
+        files=files,
+    )
+
+
+def _near(path: Path) -> str:
+    """Which runs lie where the user looked."""
+    parent = path.parent if path.parent.is_dir() else Path("runs")
+    runs = [p for p in parent.iterdir() if p.is_dir() and step_folders(p)] if parent.is_dir() else []
+    newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]
+    return "there are " + ", ".join(map(str, newest)) if newest else "train one first: resnetcli train"

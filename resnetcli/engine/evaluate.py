@@ -1,0 +1,66 @@
+"""Inference over batches: logits, and what follows from them directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """BatchNorm by its running statistics and no gradients inside; the previous mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def logits_of(model: nn.Module, images: Tensor, *, tta: bool = False) -> Tensor:
+    """float32[N,3,H,W] to logits float32[N,C] in full precision, call it inside `evaluating`. With `tta` the mean of
+    the logits of the image and its mirror image.
+
+    A single image is computed as two: torch takes other kernels for a batch of one, whose sums differ in the last
+    bits, and an image's answer must not depend on the company it is in.
+    """
+    count = len(images)
+    if count == 1:
+        images = images.expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    logits = model(images)
+    if tta:
+        logits = (logits + model(images.flip(3))) / 2
+    return logits[:count].float()  # type: ignore[no-any-return]
+
+
+def collect_logits(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    tta: bool = False,
+    on_images: Callable[[int], None] = lambda done: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Tensor | None:
+    """Logits of all batches, float32[N,C] on the CPU, or None if `stop` said so in between. `on_images` gets the
+    count so far."""
+    parts: list[Tensor] = []
+    done = 0
+    with evaluating(model):
+        for images in batches:
+            if stop():
+                return None
+            parts.append(logits_of(model, images, tta=tta))
+            done += len(images)
+            on_images(done)
+        return torch.cat(parts).cpu() if parts else None
+
+
+def loss_and_top1(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy (without label smoothing) and share of right answers."""
+    labels = labels.to(logits.device)
+    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()

@@ -1,0 +1,232 @@
+"""The training loop. It is handed a model, batches, a way to validate and a way to save; it knows no paths and prints
+nothing.
+
+Where it stands is (epoch, step) and three sums. Order and augmentation follow from seed, epoch and index, learning
+rates from the step: so a run that goes on from its state computes, bit for bit, what the uninterrupted one would
+have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnetcli.config import TrainConfig
+from resnetcli.engine.averaging import Lookahead
+from resnetcli.engine.optim import Optimizers, learning_rate_share
+from resnetcli.engine.runtime import Runtime, peak_memory
+from resnetcli.errors import DivergedError
+from resnetcli.events import EpochDone, OnEvent, StepDone
+from resnetcli.results import EpochRow
+
+REPORT_SECONDS = 0.1
+"""Reading the sums back waits for the device: not more often than an eye can follow."""
+GPU_CHECK_STEPS = 50
+"""On a GPU a check of the gradients waits for the device, so it happens every so many steps and before each save."""
+
+
+class Batches(Protocol):
+    """`batches(epoch, first_step)` yields (float32[B,3,H,W], int64[B]); `steps` an epoch of `batch_size` images
+    each."""
+
+    steps: int
+    batch_size: int
+
+    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+@dataclass
+class Position:
+    """Where the loop stands. `step` counts inside `epoch` (both from 0); `sums` are loss, right answers and images so
+    far."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    seconds: float = 0.0
+    total_seconds: float = 0.0
+    history: list[EpochRow] = field(default_factory=list)
+
+
+class Trainer:
+    """Owns model, optimisers, averaging and position. `run` goes on from wherever these stand."""
+
+    def __init__(self, model: nn.Module, batches: Batches, config: TrainConfig, runtime: Runtime) -> None:
+        self.model = model
+        self.batches = batches
+        self.config = config
+        self.runtime = runtime
+        self.optimizers = Optimizers(model, config, runtime.precision)
+        self.total_steps = config.epochs * batches.steps
+        self.lookahead = Lookahead(model, config.lookahead, self.total_steps) if config.lookahead else None
+        self.position = Position()
+
+    @property
+    def global_step(self) -> int:
+        return self.position.epoch * self.batches.steps + self.position.step
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model has the weights that are validated and handed out."""
+        return self.lookahead.applied() if self.lookahead else nullcontext()
+
+    def run(
+        self,
+        *,
+        validate: Callable[[], tuple[float, float] | None],
+        save: Callable[[dict[str, float]], None],
+        on_event: OnEvent,
+        stop: Callable[[], bool],
+    ) -> str:
+        """Trains to the end and returns "finished", "patience", or, saved in between, "max_time" or "stopped".
+
+        `validate` returns loss and accuracy, or None where `stop` cut it short; (nan, nan) without a validation
+        split. `save` is given the validation metrics of the moment, none inside an epoch. Raises DivergedError before
+        the weights change.
+        """
+        position, began = self.position, time.monotonic()
+        while position.epoch < self.config.epochs:
+            if (reason := self._train_epoch(save, on_event, stop, began)) is not None:
+                save({})
+                return reason
+            with self.averaged():
+                measured = validate()
+            if measured is None:
+                save({})
+                return "stopped"
+            row = self._close_epoch(*measured)
+            best = self._is_best(row)
+            metrics = {"train_loss": row.train_loss, "train_top1": row.train_top1}
+            if row.val_loss is not None and row.val_top1 is not None:
+                metrics |= {"val_loss": row.val_loss, "val_top1": row.val_top1}
+            save(metrics)
+            on_event(EpochDone(row, best))
+            if self._out_of_patience():
+                return "patience"
+        return "finished"
+
+    def _train_epoch(
+        self, save: Callable[[dict[str, float]], None], on_event: OnEvent, stop: Callable[[], bool], began: float
+    ) -> str | None:
+        """The rest of this epoch; a reason if it was cut short."""
+        position, config = self.position, self.config
+        position.sums = position.sums.to(self.runtime.device)
+        self.model.train()
+        start, before, first_step = time.monotonic(), position.seconds, position.step
+        reported, saved = start, start
+        for images, labels in self.batches(position.epoch, position.step):
+            if stop():
+                return "stopped"
+            if config.max_time and time.monotonic() - began > config.max_time * 60:
+                return "max_time"
+            lr = self.step(images, labels)
+            position.step += 1
+            now = time.monotonic()
+            position.seconds = before + now - start
+            last = position.step == self.batches.steps
+            if now - reported >= REPORT_SECONDS or last:
+                reported = now
+                loss, right, seen = position.sums.tolist()
+                rate = (position.step - first_step) * self.batches.batch_size / (now - start)
+                on_event(StepDone(position.epoch + 1, position.step, loss / seen, right / seen, lr, rate))
+            if now - saved >= config.save_every and not last:
+                save({})
+                saved = time.monotonic()
+        return None
+
+    def step(self, images: Tensor, labels: Tensor) -> float:
+        """One optimiser step on float32[B,3,H,W] and int64[B]; returns the learning rate. Raises DivergedError
+        instead of stepping on a gradient that is not finite."""
+        config, sums = self.config, self.position.sums
+        lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, config))
+        losses: list[Tensor] = []
+        for part, targets in zip(images.chunk(config.grad_accum), labels.chunk(config.grad_accum), strict=True):
+            with self.runtime.autocast():
+                logits = self.model(part)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+            (loss * (len(part) / len(images))).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach() * len(part))
+            sums[1] += (logits.detach().argmax(1) == targets).sum()
+        sums[0] += torch.stack(losses).sum()
+        sums[2] += len(images)
+        if self.runtime.device.type == "cpu" or self.global_step % GPU_CHECK_STEPS == 0:
+            self.check_finite(lr)
+        self.optimizers.step()
+        self.model.zero_grad(set_to_none=True)
+        if self.lookahead:
+            self.lookahead.update(self.global_step + 1)
+        return lr
+
+    def check_finite(self, lr: float) -> None:
+        """Raises DivergedError unless the losses so far and the gradients of this moment are finite."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        total = sum((norm.float().sum() for norm in torch._foreach_norm(gradients)), self.position.sums[0].float())
+        if not math.isfinite(float(total)):
+            epoch, step = self.position.epoch + 1, self.position.step + 1
+            raise DivergedError(
+                f"training diverged: loss or gradient is not finite in epoch {epoch}, step {step} (lr {lr:g})",
+                f"try a lower learning rate, for instance --lr {self.config.lr / 4:g}, or --warmup-epochs 1",
+            )
+
+    def _close_epoch(self, val_loss: float, val_top1: float) -> EpochRow:
+        position = self.position
+        loss, right, seen = position.sums.tolist()
+        validated = not math.isnan(val_top1)
+        row = EpochRow(
+            epoch=position.epoch + 1,
+            step=self.global_step,
+            train_loss=loss / seen,
+            train_top1=right / seen,
+            val_loss=val_loss if validated else None,
+            val_top1=val_top1 if validated else None,
+            lr=self.config.lr * learning_rate_share(self.global_step - 1, self.batches.steps, self.config),
+            images_per_s=seen / position.seconds,
+            seconds=position.seconds,
+            memory_mib=peak_memory(self.runtime.device) / 2**20,
+        )
+        position.history.append(row)
+        position.total_seconds += position.seconds
+        position.epoch, position.step, position.seconds = position.epoch + 1, 0, 0.0
+        position.sums = torch.zeros_like(position.sums)
+        return row
+
+    def _is_best(self, row: EpochRow) -> bool:
+        earlier = [r.val_top1 for r in self.position.history[:-1] if r.val_top1 is not None]
+        return row.val_top1 is not None and row.val_top1 > max(earlier, default=-1.0)
+
+    def _out_of_patience(self) -> bool:
+        accuracies = [r.val_top1 for r in self.position.history if r.val_top1 is not None]
+        if not self.config.patience or not accuracies:
+            return False
+        return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= self.config.patience
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on besides the model's own (averaged) weights."""
+        state = {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state().items()}
+        state |= {"sums": self.position.sums, "rng": torch.get_rng_state()}
+        if self.lookahead:
+            fast = {n: t for n, t in self.model.state_dict().items() if t.is_floating_point()}
+            state |= {f"fast/{name}": tensor for name, tensor in fast.items()}
+        return state
+
+    def load_state(self, state: dict[str, Tensor], position: Position) -> None:
+        """The inverse of `state`; the model already has the weights of the checkpoint."""
+        self.position = position
+        position.sums = state["sums"].to(self.runtime.device)
+        torch.set_rng_state(state["rng"])
+        prefix = "optimizer/"
+        self.optimizers.load_state({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+        if self.lookahead:
+            self.lookahead = Lookahead(self.model, self.config.lookahead, self.total_steps)
+            fast = {n.removeprefix("fast/"): t for n, t in state.items() if n.startswith("fast/")}
+            with torch.no_grad():
+                for name, tensor in self.model.state_dict().items():
+                    if name in fast:
+                        tensor.copy_(fast[name])

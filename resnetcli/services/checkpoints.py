@@ -1,0 +1,94 @@
+"""`checkpoints`: list, show, verify, prune and export what runs have saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnetcli.checkpoints import manager, storage
+from resnetcli.checkpoints.format import Normalization, encode
+from resnetcli.checkpoints.reading import Checkpoint, describe, open_checkpoint
+from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.results import CheckpointInfo, CheckpointProblem, CheckpointsResult
+from resnetcli.services.networks import MEAN, STD, build
+
+NORMALIZATION = Normalization(mean=MEAN, std=STD)
+
+
+def list_run(run: Path) -> CheckpointsResult:
+    """All checkpoints of a run, oldest first; damaged ones among the problems. Raises CheckpointError where there is
+    no run."""
+    infos, problems = _survey(_run(run))
+    return CheckpointsResult(command="checkpoints list", checkpoints=infos, problems=problems)
+
+
+def show(target: str) -> CheckpointsResult:
+    """One checkpoint in any form, verified. Raises CheckpointError."""
+    info = describe(open_checkpoint(target, NORMALIZATION))
+    return CheckpointsResult(command="checkpoints show", checkpoints=(info,))
+
+
+def verify(target: str) -> CheckpointsResult:
+    """Holds every file of a run or of one checkpoint against its manifest and the network. What is wrong is in
+    `problems`."""
+    path = Path(target)
+    if path.is_dir() and manager.is_run(path):
+        infos, problems = _survey(path)
+        if not infos and not problems:
+            problems = (CheckpointProblem(path=target, message=f"{target}: this run has saved no checkpoint yet"),)
+        return CheckpointsResult(command="checkpoints verify", checkpoints=infos, problems=problems)
+    try:
+        checkpoint = open_checkpoint(target, NORMALIZATION)
+        build(checkpoint)
+    except CheckpointError as error:
+        problem = CheckpointProblem(path=target, message=error.message)
+        return CheckpointsResult(command="checkpoints verify", checkpoints=(), problems=(problem,))
+    return CheckpointsResult(command="checkpoints verify", checkpoints=(describe(checkpoint),))
+
+
+def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
+    """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError."""
+    _run(run)
+    if dry_run:
+        removed = manager.prunable(run, keep_last)
+    else:
+        with manager.RunLock(run):
+            removed = manager.CheckpointManager(run, keep_last).prune()
+    infos, problems = _survey(run)
+    return CheckpointsResult(
+        command="checkpoints prune", checkpoints=infos, problems=problems, removed=tuple(map(str, removed))
+    )
+
+
+def export(target: str, out: Path, force: bool) -> CheckpointsResult:
+    """Writes one portable .safetensors: weights and header, no training state. Raises CheckpointError, UsageError,
+    StorageError."""
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out}: the name of a portable checkpoint ends in .safetensors", f"try {out}.safetensors")
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
+    checkpoint = open_checkpoint(target, NORMALIZATION)
+    weights = build(checkpoint).state_dict()
+    storage.write_file(out, encode(weights, checkpoint.header))
+    written = Checkpoint(out, "portable", weights, checkpoint.header)
+    return CheckpointsResult(command="checkpoints export", checkpoints=(describe(written),), written=str(out))
+
+
+def _run(run: Path) -> Path:
+    if not run.is_dir() or not manager.is_run(run):
+        raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
+    return run
+
+
+def _survey(run: Path) -> tuple[tuple[CheckpointInfo, ...], tuple[CheckpointProblem, ...]]:
+    infos: list[CheckpointInfo] = []
+    problems: list[CheckpointProblem] = []
+    for folder in manager.step_folders(run):
+        try:
+            infos.append(describe(Checkpoint(folder, "checkpoint", *manager.read_model(folder))))
+        except CheckpointError as error:
+            problems.append(CheckpointProblem(path=str(folder), message=error.message))
+    best = manager.best_folder(run) if infos else None
+    marked = tuple(
+        info.model_copy(update={"best": info.path == str(best), "last": info is infos[-1]}) for info in infos
+    )
+    return marked, tuple(problems)

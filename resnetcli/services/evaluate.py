@@ -1,0 +1,103 @@
+"""`evaluate`: one checkpoint measured on one split."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from resnetcli.checkpoints.reading import Checkpoint
+from resnetcli.config import EvaluateConfig, SplitName
+from resnetcli.data.batches import EvalBatches, Normalizer
+from resnetcli.data.cifar10 import Dataset
+from resnetcli.data.load import load_dataset
+from resnetcli.data.split import stratified_split
+from resnetcli.engine.evaluate import collect_logits
+from resnetcli.engine.runtime import resolve_runtime
+from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.events import OnEvent, Progress
+from resnetcli.metrics import scores
+from resnetcli.models.resnet import ResNet
+from resnetcli.results import Answer, EvaluateResult, Protocol
+from resnetcli.services.networks import open_network
+
+
+def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
+    """Measures in float32, whatever the precision of training was: a reported accuracy does not depend on the
+    machine's taste.
+
+    Raises CheckpointError, DataError, UsageError.
+    """
+    runtime = resolve_runtime(config.device, config.threads, "fp32")
+    checkpoint, network = open_network(config.checkpoint, on_event)
+    dataset = load_dataset(config, on_event)
+    return measure(checkpoint, network, dataset, config, runtime.device, on_event)
+
+
+def measure(
+    checkpoint: Checkpoint,
+    network: ResNet,
+    dataset: Dataset,
+    config: EvaluateConfig,
+    device: torch.device,
+    on_event: OnEvent,
+) -> EvaluateResult:
+    """Measures a network that is at hand on a data set that is at hand."""
+    header = checkpoint.header
+    known, wanted = len(header.class_names), len(dataset.classes)
+    if known != wanted:
+        raise CheckpointError(
+            f"{checkpoint.path}: knows {known} classes, but {dataset.name} has {wanted}",
+            "evaluate it on the data that it was trained on",
+        )
+    images, labels = select_split(dataset, config.split, checkpoint)
+    normalize = Normalizer(header.normalization.mean, header.normalization.std, device)
+    batches = EvalBatches(images.to(device), config.batch_size, normalize)
+    start = time.perf_counter()
+    task = f"Evaluating on {config.split}"
+    logits = collect_logits(
+        network.to(device),
+        batches,
+        tta=config.tta,
+        on_images=lambda done: on_event(Progress(task, done, len(labels), "images")),
+    )
+    seconds = time.perf_counter() - start
+    assert logits is not None
+    probabilities = logits.double().softmax(1)
+    confidence, predicted = probabilities.max(1)
+    in_top5 = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
+    answers = tuple(map(Answer, range(len(labels)), labels.tolist(), predicted.tolist(), confidence.tolist()))
+    return EvaluateResult(
+        checkpoint=str(checkpoint.path),
+        protocol=Protocol(data=dataset.name, split=config.split, chosen_by=header.chosen_by, tta=config.tta),
+        scores=scores(
+            classes=dataset.classes,
+            labels=[a.label for a in answers],
+            predicted=[a.predicted for a in answers],
+            in_top5=in_top5.tolist(),
+            confidence=[a.confidence for a in answers],
+            true_probability=probabilities.gather(1, labels[:, None])[:, 0].tolist(),
+        ),
+        device=str(device),
+        seconds=seconds,
+        images_per_s=len(labels) / seconds,
+        answers=answers,
+    )
+
+
+def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
+    """Images and labels of a split. `val` and `train` are the two parts that the checkpoint's own run made of the
+    training images; of a foreign checkpoint and of a final run `train` is all of them, and there is no `val`
+    (UsageError)."""
+    if split == "test":
+        return dataset.test.images, dataset.test.labels
+    header = checkpoint.header
+    fraction, known = header.val_fraction or 0.0, header.data == dataset.name
+    train, val = stratified_split(dataset.train.labels, fraction if known else 0.0, header.split_seed or 0)
+    chosen = train if split == "train" else val
+    if not len(chosen):
+        raise UsageError(
+            f"--split val: {checkpoint.path} held out no images of {dataset.name}", "use --split test or --split train"
+        )
+    return dataset.train.images[chosen], dataset.train.labels[chosen]

@@ -1,0 +1,44 @@
+"""`inspect`: what the network is made of, and where a checkpoint came from."""
+
+from __future__ import annotations
+
+import torch
+
+from resnetcli.checkpoints.reading import describe
+from resnetcli.config import CLASS_NAMES, IMAGE_SIZE, InspectConfig
+from resnetcli.events import OnEvent
+from resnetcli.models.resnet import ResNet
+from resnetcli.models.summary import FLOAT_BYTES, summarize
+from resnetcli.results import InspectResult
+from resnetcli.services.networks import open_network
+
+
+def inspect(config: InspectConfig, *, on_event: OnEvent) -> InspectResult:
+    """Describes the network of a checkpoint, or without one a fresh network. Raises CheckpointError."""
+    info, size = None, IMAGE_SIZE
+    if config.checkpoint is None:
+        with torch.device("meta"):
+            network = ResNet(len(CLASS_NAMES), config.shortcut)
+    else:
+        checkpoint, network = open_network(config.checkpoint, on_event)
+        info, size = describe(checkpoint), checkpoint.header.architecture.image_size
+    shape = (config.batch_size, 3, size, size)
+    layers = summarize(network, shape)
+    total = layers[0]
+    convolutions = [layer for layer in layers if layer.kind.startswith("Conv2d")]
+    return InspectResult(
+        architecture="simplified ResNet-50 for 32x32 images",
+        shortcut=network.shortcut,
+        input_shape=shape,
+        layers=layers,
+        convolutions=len(convolutions),
+        parameters=total.parameters,
+        trainable_parameters=total.trainable,
+        buffer_elements=total.buffers,
+        macs=total.macs,
+        conv_macs=sum(layer.macs for layer in convolutions),
+        flops=2 * total.macs,
+        parameter_bytes=FLOAT_BYTES * total.parameters,
+        activation_bytes=total.activation_bytes,
+        checkpoint=info,
+    )

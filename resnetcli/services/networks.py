@@ -1,0 +1,46 @@
+"""A checkpoint in any of its forms to a network that is ready to run."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from resnetcli.checkpoints.format import Normalization
+from resnetcli.checkpoints.reading import Checkpoint, check_fit, open_checkpoint
+from resnetcli.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
+from resnetcli.errors import CheckpointError
+from resnetcli.events import Notice, OnEvent
+from resnetcli.models.resnet import ResNet
+
+MEAN = (CIFAR10_MEAN[0] / 255, CIFAR10_MEAN[1] / 255, CIFAR10_MEAN[2] / 255)
+STD = (CIFAR10_STD[0] / 255, CIFAR10_STD[1] / 255, CIFAR10_STD[2] / 255)
+
+
+def open_network(target: str, on_event: OnEvent) -> tuple[Checkpoint, ResNet]:
+    """Checkpoint and network (float32 on the CPU, channels_last, in training mode). Raises CheckpointError."""
+    checkpoint = open_checkpoint(target, Normalization(mean=MEAN, std=STD))
+    if checkpoint.kind == "foreign":
+        variant = checkpoint.header.architecture.shortcut
+        on_event(
+            Notice(f"{target}: foreign state_dict, shortcut={variant}; CIFAR-10 classes and normalisation assumed")
+        )
+    return checkpoint, build(checkpoint)
+
+
+def build(checkpoint: Checkpoint) -> ResNet:
+    """The network that the header describes, with the checkpoint's weights. Nothing is initialised first."""
+    architecture = checkpoint.header.architecture
+    names, classes = len(checkpoint.header.class_names), architecture.num_classes
+    if names != classes:
+        raise CheckpointError(f"{checkpoint.path}: its header has {names} class names for {classes} classes")
+    with torch.device("meta"):
+        network = ResNet(architecture.num_classes, architecture.shortcut)
+    network.load_state_dict(check_fit(checkpoint, network.state_dict()), assign=True)
+    return channels_last(network.requires_grad_())
+
+
+def channels_last(network: ResNet) -> ResNet:
+    """Pixels beside their channels: what the convolutions of both CPUs and GPUs are fastest with."""
+    converted: nn.Module = network.to(memory_format=torch.channels_last)
+    assert isinstance(converted, ResNet)
+    return converted
