@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from resnetcli.config import TrainConfig
+from resnetcli.engine.averaging import Lookahead
+from resnetcli.engine.optim import Muon, Optimizers, learning_rate_share, orthogonalize
+from resnetcli.models.resnet import ResNet
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16), (32, 32)])
+def test_orthogonalised_matrices_keep_their_singular_vectors_and_lose_their_scale(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape) * torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1)
+    results = orthogonalize(matrices, steps=5)
+    for before, after in zip(matrices, results, strict=True):
+        u, _, vt = torch.linalg.svd(before, full_matrices=False)
+        aligned = u.T @ after @ vt.T
+        values = aligned.diagonal()
+        assert ((values > 0.3) & (values < 1.5)).all()
+        assert (aligned - torch.diag(values)).abs().max() < 1e-3
+
+
+def test_muon_gives_each_weight_the_norm_of_the_square_root_of_its_outputs_before_the_step():
+    weight = nn.Parameter(torch.randn(9, 4, 3, 3))
+    weight.grad = torch.zeros_like(weight)
+    Muon([weight], lr=0.1, momentum=0.9, dtype=torch.float32).step()
+    assert weight.norm().item() == pytest.approx(3.0)
+
+
+def test_muon_moves_weights_of_one_shape_as_it_moves_them_alone():
+    torch.manual_seed(0)
+    together = [nn.Parameter(torch.randn(8, 6, 1, 1)) for _ in range(3)]
+    alone = [nn.Parameter(p.detach().clone()) for p in together]
+    for p, q in zip(together, alone, strict=True):
+        p.grad = torch.randn_like(p)
+        q.grad = p.grad.clone()
+        Muon([q], 0.1, 0.9, torch.float32).step()
+    Muon(together, 0.1, 0.9, torch.float32).step()
+    for p, q in zip(together, alone, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("name", ["muon", "sgd", "adam", "adamw"])
+def test_optimiser_state_survives_a_round_trip(name):
+    config = TrainConfig(optimizer=name, weight_decay=0.01)
+
+    def steps(network, optimizers, seeds):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            network(torch.randn(4, 3, 32, 32)).square().sum().backward()
+            optimizers.step()
+            network.zero_grad()
+
+    torch.manual_seed(0)
+    first = ResNet(branch_scale=0.3).to(memory_format=torch.channels_last)
+    optimizers = Optimizers(first, config, "fp32")
+    steps(first, optimizers, [1, 2])
+    second = ResNet().to(memory_format=torch.channels_last)
+    second.load_state_dict(first.state_dict())
+    restored = Optimizers(second, config, "fp32")
+    restored.load_state({k: v.detach().clone().contiguous() for k, v in optimizers.state().items()})
+    steps(first, optimizers, [3])
+    steps(second, restored, [3])
+    for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def test_weight_decay_spares_batch_norm_and_biases():
+    optimizers = Optimizers(ResNet(), TrainConfig(optimizer="sgd", weight_decay=0.1), "fp32")
+    for group in optimizers.members[0].param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"schedule": "linear"}, {0: 1.0, 50: 0.5, 99: 0.01}),
+        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 99: 0.5 * (1 + math.cos(math.pi * 0.99))}),
+        ({"schedule": "constant"}, {0: 1.0, 99: 1.0}),
+        ({"schedule": "step", "step_epochs": 4, "step_factor": 3}, {0: 1.0, 39: 1.0, 40: 1 / 3, 79: 1 / 3, 80: 1 / 9}),
+        ({"schedule": "linear", "warmup_epochs": 2}, {0: 0.05, 19: 1.0, 20: 1.0, 60: 0.5}),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(settings, expected):
+    config = TrainConfig(epochs=10, **settings)
+    for step, share in expected.items():
+        assert learning_rate_share(step, 10, config) == pytest.approx(share), step
+
+
+def test_lookahead_pulls_the_fast_weights_back_to_the_slow_ones():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    lookahead = Lookahead(model, every=2, total_steps=4)
+    nn.init.ones_(model.weight)
+    lookahead.update(3)
+    assert model.weight.item() == 1  # not a step at which it acts
+    lookahead.update(4)
+    assert model.weight.item() == pytest.approx(1 - 0.95**2)
+    nn.init.ones_(model.weight)
+    with lookahead.applied():
+        assert model.weight.item() == pytest.approx(1 - 0.95**2)
+    assert model.weight.item() == 1

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from resnetcli.engine.runtime import peak_memory, resolve_device, resolve_runtime, versions
+from resnetcli.errors import UsageError
+
+
+def test_a_device_that_is_not_there_is_a_usage_error_that_says_what_is():
+    with pytest.raises(UsageError, match="cuda:63"):
+        resolve_device("cuda:63")
+
+
+def test_auto_always_finds_a_device():
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_asked_for_threads_and_precision_are_taken():
+    before = torch.get_num_threads()
+    try:
+        runtime = resolve_runtime("cpu", 1, "bf16")
+        assert (runtime.threads, runtime.precision, torch.get_num_threads()) == (1, "bf16", 1)
+        with runtime.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_auto_precision_is_one_that_training_knows():
+    assert resolve_runtime("cpu", 0, "auto").precision in ("fp32", "bf16")
+
+
+def test_the_record_of_a_machine_names_what_repetition_depends_on():
+    record = versions(resolve_runtime("cpu", 0, "fp32"))
+    assert record["torch"] == torch.__version__
+    assert record["threads"] == str(torch.get_num_threads())
+    assert peak_memory(torch.device("cpu")) > 50 * 2**20

@@ -1,0 +1,64 @@
+"""The network as others write it down, with their names and their convolution biases: an original to hold our import against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def unit(in_channels: int, out: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out, kernel, stride, padding), nn.BatchNorm2d(out), nn.ReLU())
+
+
+class ForeignBlock(nn.Module):
+    def __init__(self, in_channels: int, mid: int, out: int, down: bool, projection: bool) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(
+            unit(in_channels, mid, 1, 2 if down else 1, 0), unit(mid, mid, 3, 1, 1), unit(mid, out, 1, 1, 0)
+        )
+        if down:
+            self.downsize = unit(in_channels, out, 1, 2, 0)
+        elif projection or in_channels != out:
+            self.make_equal_channel = unit(in_channels, out, 1, 1, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        for name in ("downsize", "make_equal_channel"):
+            if hasattr(self, name):
+                shortcut = getattr(self, name)(x)
+        return self.layer(x) + shortcut
+
+
+class ForeignNet(nn.Module):
+    def __init__(self, variant: str) -> None:
+        super().__init__()
+        p = variant == "projection"
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.layer2 = nn.Sequential(
+            *[ForeignBlock(i, 64, 256, d, p) for i, d in ((64, False), (256, False), (256, True))]
+        )
+        self.layer3 = nn.Sequential(
+            *[ForeignBlock(i, 128, 512, d, p) for i, d in ((256, False), (512, False), (512, False), (512, True))]
+        )
+        self.layer4 = nn.Sequential(*[ForeignBlock(i, 256, 1024, False, p) for i in (512, *[1024] * 5)])
+        self.fc = nn.Linear(1024, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(nn.functional.avg_pool2d(x, 2).flatten(1))
+
+
+def lived_in(variant: str, seed: int = 0) -> ForeignNet:
+    """A foreign network whose every number differs from its initial value, as after training."""
+    torch.manual_seed(seed)
+    net = ForeignNet(variant)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.2, 0.6)
+                module.bias.uniform_(-0.2, 0.2)
+                module.running_mean.uniform_(-0.5, 0.5)
+                module.running_var.uniform_(0.5, 2.0)
+            if isinstance(module, nn.Conv2d):
+                module.bias.uniform_(-0.5, 0.5)
+    return net
