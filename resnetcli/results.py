@@ -100,7 +100,7 @@ class EvaluateResult(Result):
     seconds: float
     images_per_s: float
     files: tuple[str, ...] = ()
-    answers: tuple[Answer, ...] = Field((), exclude=True, repr=False)
+    answers: tuple[Answer, ...] = Field(default=(), exclude=True, repr=False)
     """Image by image, for predictions.csv; not part of the JSON document."""
 
 

@@ -29,7 +29,8 @@ def orthogonalize(matrices: Tensor, steps: int = 3) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + torch.baddbmm(b * gram, gram, gram, beta=1, alpha=c) @ x
-    return x.mT.contiguous() if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -75,18 +75,13 @@ class DenseConv2d(nn.Module):
         return F.conv2d(x, self.weight, padding=1)
 
 
-class PooledStem(nn.Module):
+class PooledStem(nn.Sequential):
     """The stem with pooling before ReLU: the maximum commutes with it, and a quarter of the values are left to clip."""
 
-    def __init__(self, stem: nn.Module) -> None:
-        super().__init__()
-        self.add_module("0", stem[0])
-        self.pool = stem[1]
-
     def forward(self, images: Tensor) -> Tensor:
-        unit = self.get_submodule("0")
+        unit, pool = self
         assert isinstance(unit, ConvUnit)
-        return unit.relu(self.pool(unit.bn(unit.conv(images))))  # type: ignore[no-any-return]
+        return unit.relu(pool(unit.bn(unit.conv(images))))  # type: ignore[no-any-return]
 
 
 def _in_bf16() -> bool:
@@ -104,5 +99,5 @@ def accelerate(network: ResNet) -> ResNet:
             unit.conv = PointwiseConv2d(unit.conv)
         elif unit.conv.kernel_size == (3, 3):
             unit.conv = DenseConv2d(unit.conv)
-    network.layer1 = PooledStem(network.layer1)
+    network.layer1 = PooledStem(*network.layer1.children())
     return network

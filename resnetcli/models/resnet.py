@@ -87,11 +87,12 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, ResidualBlock):
-                last = module.branch[2]
-                assert isinstance(last, ConvUnit)
-                nn.init.constant_(last.bn.weight, branch_scale)
+                end = module.branch[2]
+                assert isinstance(end, ConvUnit)
+                nn.init.constant_(end.bn.weight, branch_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.layer1(images)
-        x = self.layer4(self.layer3(self.layer2(x)))
+        for name, *_ in STAGES:
+            x = self.get_submodule(name)(x)
         return self.head(torch.flatten(self.pool(x), 1))  # type: ignore[no-any-return]

@@ -69,13 +69,16 @@ def _decoded(
     config: PredictConfig, size: int, stdin: TextIO | None
 ) -> Iterator[tuple[str, pictures.Decoded | DataError]]:
     for found in pictures.find(config.paths, config.recursive, stdin):
-        if isinstance(found, Path):
-            try:
-                yield str(found), pictures.decode(found, size)
-            except DataError as error:
-                yield str(found), error
-        else:
-            yield found
+        try:
+            yield found.path, _decode(found, size)
+        except DataError as error:
+            yield found.path, error
+
+
+def _decode(found: pictures.Found, size: int) -> pictures.Decoded:
+    if found.error is not None:
+        raise DataError(found.error)
+    return pictures.decode(Path(found.path), size)
 
 
 def _chunks(

@@ -1,0 +1,51 @@
+"""`resnetcli evaluate`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from resnetcli.cli.options import AsJson, examples, takes
+from resnetcli.cli.report_files import make_folder, write_evaluation
+from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.session import session_of
+from resnetcli.config import EvaluateConfig
+from resnetcli.results import EvaluateResult
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(
+    epilog=examples(
+        "resnetcli evaluate runs/quick-1",
+        "resnetcli evaluate runs/quick-1 --split val --tta",
+        "resnetcli evaluate resnet50_epoch285.ckpt --output report --save-plots",
+        "resnetcli evaluate runs/quick-1 --json | jq .scores.top1",
+    )
+)
+@takes(EvaluateConfig)
+def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
+    """Measure a checkpoint: accuracy by class, confusions, calibration."""
+    if "checkpoint" not in given:
+        raise no_checkpoint("resnetcli evaluate {}")
+    config = resolve(EvaluateConfig, given)
+    folder = make_folder(config)
+
+    from resnetcli.services import evaluate as service
+
+    with session_of(ctx).observed() as on_event:
+        result = service.evaluate(config, on_event=on_event)
+    if folder is not None:
+        result = write_evaluation(result, folder, tables=config.output is not None, plots=config.save_plots)
+    report(result, as_json)
+
+
+def report(result: EvaluateResult, as_json: bool) -> None:
+    from resnetcli.reporting import console, files, tables
+
+    if as_json:
+        sys.stdout.write(files.to_json(result))
+    else:
+        console.stdout().print(tables.evaluation(result))

@@ -1,0 +1,141 @@
+"""From anything that a command can raise to one message, on the right stream, and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import typer
+from typer._click import exceptions as click  # Typer >= 0.26 carries its own Click and exports only a part of it
+
+from resnetcli.cli.session import Session
+from resnetcli.cli.suggest import suggestion
+from resnetcli.errors import Interrupted, ResnetCliError, StorageError, UsageError
+
+BROKEN_PIPE = 141
+"""128 + SIGPIPE: what a shell reports for other programs whose reader has gone."""
+
+STORAGE_HINTS = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some space, or write to another disk",
+    errno.EACCES: "choose a path that you may write to and read from",
+    errno.EPERM: "choose a path that you may write to and read from",
+    errno.EROFS: "choose a path on a disk that can be written to",
+}
+
+
+def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
+    """Report `error` and return the exit code: as JSON on stdout if that was asked for, else as text on stderr."""
+    if isinstance(error, BrokenPipeError):
+        return hang_up()
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # rich turns a broken pipe into an exit with code 1
+            return hang_up()
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    if isinstance(error, click.NoArgsIsHelpError):
+        sys.stdout.write(error.message)  # empty where rich has printed the help already
+        return error.exit_code
+    expected = explain(error, session)
+    from resnetcli.reporting.console import stderr
+    from resnetcli.reporting.errors import error_json, render_error
+
+    if session.debug:
+        traceback.print_exception(error)
+    if wants_json(argv, os.environ):
+        try:
+            sys.stdout.write(error_json(expected))
+            sys.stdout.flush()
+            return expected.exit_code
+        except OSError:
+            discard_stdout()  # a full disk, and stdout is a file on it: what is left is stderr
+    with suppress(OSError):  # where stderr is gone too, the exit code still tells
+        render_error(expected, stderr())
+    return expected.exit_code
+
+
+def explain(error: BaseException, session: Session) -> ResnetCliError:
+    """The expected error that stands for `error`."""
+    if isinstance(error, ResnetCliError):
+        return error
+    if session.stop.signum is not None:
+        # A signal that arrives inside somebody's import or callback may come out wrapped in their exception.
+        return Interrupted(session.stop.signum, f"interrupted by {signal.Signals(session.stop.signum).name}")
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted(signal.SIGINT, "interrupted by SIGINT")
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return StorageError(f"{where}{error.strerror or error}", STORAGE_HINTS.get(error.errno, ""))
+    if _is_out_of_memory(error):
+        return ResnetCliError(f"not enough memory ({error})", "try a smaller --batch-size, or a larger --grad-accum")
+    return ResnetCliError(
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a bug in resnetcli: please report it with what the same command prints with --debug",
+    )
+
+
+def wants_json(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether the command line asks for JSON; read from the bare words, since parsing them may be what failed."""
+    words = list(argv)
+    if "--" in words:
+        words = words[: words.index("--")]
+    pairs = list(itertools.pairwise(words))
+    if "--json" in words or "--format=json" in words or ("--format", "json") in pairs:
+        return True
+    if environ.get("RESNETCLI_JSON", "").lower() in ("1", "true", "t", "yes", "y", "on"):
+        return True
+    return "predict" in words and "--format" not in " ".join(words) and environ.get("RESNETCLI_FORMAT") == "json"
+
+
+def hang_up() -> int:
+    """Leave quietly after a broken pipe."""
+    discard_stdout()
+    return BROKEN_PIPE
+
+
+def discard_stdout() -> None:
+    """What is still buffered goes nowhere; Python would fail once more when it flushes at exit."""
+    with suppress(OSError, ValueError):  # a stream without a file descriptor has nothing that could fail
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch's own class is told by its name, since torch must not be imported here; on the CPU it has none.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    ctx = getattr(error, "ctx", None)
+    hint = (
+        f"`{ctx.command_path} --help` shows what it takes"
+        if ctx is not None
+        else "`resnetcli --help` shows the commands"
+    )
+    if isinstance(error, click.NoSuchOption):
+        options = (
+            [] if ctx is None else [name for p in ctx.command.get_params(ctx) for name in (*p.opts, *p.secondary_opts)]
+        )
+        return UsageError(f"no such option {error.option_name}{suggestion(error.option_name, options)}", hint)
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        param = error.param
+        source = None if ctx is None or param is None else ctx.get_parameter_source(param.name)
+        if ctx is not None and param is not None and source is not None and source.name == "ENVIRONMENT":
+            label = f"{param.envvar}={param.resolve_envvar_value(ctx)}"
+            return UsageError(f"{label}: must be true or false", hint)
+    if isinstance(error, click.BadOptionUsage):
+        hint = "`--help` shows what it takes"
+    message = error.format_message().replace(". Did you mean", ": did you mean")
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint)

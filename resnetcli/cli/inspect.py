@@ -1,0 +1,45 @@
+"""`resnetcli inspect`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from resnetcli.cli.options import AsJson, examples, takes
+from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.session import session_of
+from resnetcli.config import InspectConfig
+from resnetcli.results import InspectResult
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(
+    epilog=examples(
+        "resnetcli inspect",
+        "resnetcli inspect --shortcut projection --depth 2",
+        "resnetcli inspect runs/quick-1 --batch-size 512",
+        "resnetcli inspect --json | jq .macs",
+    )
+)
+@takes(InspectConfig)
+def inspect(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
+    """Show layers, shapes, parameters and multiply-accumulates; with a checkpoint also its origin."""
+    config = resolve(InspectConfig, given)
+
+    from resnetcli.services import inspect as service
+
+    with session_of(ctx).observed() as on_event:
+        result = service.inspect(config, on_event=on_event)
+    report(result, config.depth, as_json)
+
+
+def report(result: InspectResult, depth: int, as_json: bool) -> None:
+    """The tree down to `depth`; the JSON document always has all of it."""
+    from resnetcli.reporting import console, files, tables
+
+    if as_json:
+        sys.stdout.write(files.to_json(result))
+    else:
+        console.stdout().print(tables.network(result, depth))

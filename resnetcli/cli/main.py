@@ -1,0 +1,110 @@
+"""The entry point: `resnetcli …` becomes one call of one command, and whatever happens becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from resnetcli import __version__
+from resnetcli.cli.failures import fail
+from resnetcli.cli.session import Session, session_of
+from resnetcli.interrupts import StopRequest
+
+# Panel and first line of the help of each command. Its module is imported when it runs: with pydantic's models and a
+# hundred
+# options, importing all of them would take as long again as the rest of `resnetcli --help`.
+COMMANDS = {
+    "train": ("Model", "Train the network, and measure it on the test images at the end."),
+    "evaluate": ("Model", "Measure a checkpoint: accuracy by class, confusions, calibration."),
+    "predict": ("Model", "Classify pictures: files, folders, globs or a list on stdin."),
+    "inspect": (
+        "Model",
+        "Show layers, shapes, parameters and multiply-accumulates; with a checkpoint also its origin.",
+    ),
+    "data": ("Files", "Fetch, check and look at CIFAR-10."),
+    "checkpoints": ("Files", "List, show, verify, prune and export checkpoints."),
+}
+
+EPILOG = """[bold]Examples[/bold]
+  resnetcli train
+  resnetcli evaluate runs/quick-1
+  resnetcli predict photo.jpg --checkpoint runs/quick-1
+  resnetcli COMMAND --help"""
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands by name and short help, and imports one only to run it or to complete its options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (panel, text) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=text, rich_help_panel=panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            command = get_command(import_module(f"resnetcli.cli.{name}").app)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"resnetcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def resnetcli(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="No progress on stderr, only warnings. \\[default: off]", envvar="RESNETCLI_QUIET"
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. \\[default: off]", envvar="RESNETCLI_DEBUG")
+    ] = False,
+) -> None:
+    """Train, evaluate, inspect and predict with a small ResNet-50 for 32×32 colour images, CIFAR-10 first."""
+    session = session_of(ctx)
+    session.quiet = quiet
+    session.debug = debug
+
+
+def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
+    """Run one command line and return its exit code. Nothing that a command raises comes out of here."""
+    session = Session(stop or StopRequest())
+    try:
+        command = get_command(app)
+        outcome = command.main(args=list(argv), prog_name="resnetcli", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+    except BaseException as error:
+        return fail(error, session, argv)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> NoReturn:
+    """The console script: signals become requests to stop, and the process exits with the code of the command."""
+    stop = StopRequest()
+    stop.install()
+    sys.exit(run(sys.argv[1:], stop))

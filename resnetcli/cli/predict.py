@@ -1,0 +1,83 @@
+"""`resnetcli predict`."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import typer
+
+from resnetcli.cli.options import AsJson, examples, from_flag, takes
+from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.session import session_of
+from resnetcli.config import PredictConfig
+from resnetcli.errors import DataError, UsageError
+from resnetcli.results import Prediction, PredictResult
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(
+    epilog=examples(
+        "resnetcli predict photo.jpg --checkpoint runs/quick-1",
+        "resnetcli predict pictures/ 'more/*.png' --checkpoint model.safetensors --top-k 5",
+        "find . -name '*.jpg' | resnetcli predict - --checkpoint runs/quick-1 --format jsonl",
+    )
+)
+@takes(PredictConfig)
+def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
+    """Classify pictures: files, folders, globs or a list on stdin.
+
+    A picture that cannot be read never stops the others; the exit code is 3 if there was one.
+    """
+    if "paths" not in given:
+        raise UsageError("no picture given", "resnetcli predict photo.jpg --checkpoint CKPT; - reads paths from stdin")
+    if "checkpoint" not in given:
+        raise no_checkpoint(f"resnetcli predict {given.words('paths')} --checkpoint {{}}")
+    config = resolve(PredictConfig, given)
+    if as_json and "format" in given.flags and config.format != "json":
+        if from_flag(ctx, "as_json"):
+            raise UsageError(f"--json and --format {config.format} contradict each other", "give one of them")
+        as_json = False  # exported: a flag is stronger
+    if as_json:
+        config = config.model_copy(update={"format": "json"})
+
+    from resnetcli.services import predict as service
+
+    with session_of(ctx).observed() as on_event:
+        result = service.predict(
+            config,
+            stdin=sys.stdin if "-" in config.paths else None,
+            on_event=on_event,
+            on_prediction=_print_line if config.format == "jsonl" else _keep,
+        )
+    report(result, config.format)
+    if result.failed:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _print_line(prediction: Prediction) -> None:
+    """Streamed, so that a reader of the pipe can begin at once."""
+    from resnetcli.reporting import files
+
+    sys.stdout.write(files.to_json_line(prediction))
+    sys.stdout.flush()
+
+
+def _keep(prediction: Prediction) -> None:
+    """Nothing to do yet: the whole result is drawn at the end."""
+
+
+def report(result: PredictResult, form: str) -> None:
+    """Everything at once; the lines of jsonl have been printed already."""
+    from resnetcli.reporting import console, files, tables
+
+    if form == "json":
+        sys.stdout.write(files.to_json(result))
+    elif form == "csv":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # names of files, whatever the terminal's own encoding
+        sys.stdout.write(files.predictions_csv(result))
+    elif form == "table":
+        console.stdout().print(tables.predictions(result))

@@ -1,0 +1,87 @@
+"""Files of settings: packaged recipes, a person's own TOML, and the config.json of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from resnetcli.cli.suggest import suggestion
+from resnetcli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """Flat settings as read, and the text that they were read from (for line numbers in messages)."""
+
+    name: str
+    values: dict[str, object]
+    text: str
+
+    def place(self, key: str) -> str:
+        """`in NAME, line N`, where the key can be found."""
+        pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[=:\]]""")
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if pattern.match(line.lstrip("{, ")):
+                return f"in {self.name}, line {number}"
+        return f"in {self.name}"
+
+
+def recipe_names() -> list[str]:
+    """The packaged recipes, sorted."""
+    folder = files("resnetcli") / "recipes"
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Shell completion of --recipe."""
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
+def read_recipe(name: str) -> SettingsFile:
+    """A packaged recipe by name, or a TOML file by path. Raises UsageError."""
+    if name in recipe_names():
+        text = (files("resnetcli") / "recipes" / f"{name}.toml").read_text("utf-8")
+        return SettingsFile(f"recipe {name}", _parse(text, f"recipe {name}", is_json=False), text)
+    if name.endswith(".toml") or "/" in name or "\\" in name:
+        return read_settings(Path(name), "--recipe")
+    known = ", ".join(recipe_names())
+    near = suggestion(name, recipe_names())
+    raise UsageError(f"unknown recipe {name!r}{near}", f"recipes are {known}; a file of your own is given as PATH.toml")
+
+
+def read_settings(path: Path, option: str) -> SettingsFile:
+    """Read a TOML or (by its suffix) JSON file of flat settings. Raises UsageError with file and line."""
+    if path.is_dir() or path.is_char_device():
+        inside = path / "config.json"
+        hint = f"{option} {inside.as_posix()}" if inside.is_file() else "give a .toml or .json file"
+        raise UsageError(f"{option} {path}: not a file", hint)
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"{option} {path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{option} {path}: not UTF-8 text (byte {error.start})") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{option} {path}: cannot be read ({reason})") from None
+    return SettingsFile(str(path), _parse(text, f"{option} {path}", is_json=path.suffix == ".json"), text)
+
+
+def _parse(text: str, label: str, *, is_json: bool) -> dict[str, object]:
+    try:
+        values = json.loads(text) if is_json else tomllib.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{label}: not valid JSON, line {error.lineno}: {error.msg}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{label}: not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{label}: cannot be parsed ({error})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{label}: must hold one JSON object of settings, not a {type(values).__name__}")
+    return values

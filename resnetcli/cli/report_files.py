@@ -1,0 +1,73 @@
+"""Reports as files: the folder of `evaluate --output`, and `report/` in a run directory."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+from resnetcli.config import EvaluateConfig
+from resnetcli.errors import UsageError
+from resnetcli.results import EvaluateResult, TrainResult
+
+TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
+PLOTS = ("confusion.png", "calibration.png")
+
+
+def make_folder(config: EvaluateConfig) -> Path | None:
+    """The folder that the report will go to, made before the measurement so that a bad one costs no time.
+
+    None if no files were asked for. Raises UsageError where a file of that name is there already.
+    """
+    if config.output is None and not config.save_plots:
+        return None
+    folder = config.output or _free_folder()
+    wanted = (*(TABLES if config.output is not None else ()), *(PLOTS if config.save_plots else ()))
+    for name in wanted:
+        if (folder / name).exists():
+            raise UsageError(f"{folder / name} exists, and nothing is overwritten", "choose another --output folder")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file", "name a folder; it is made if it is missing")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plots: bool) -> EvaluateResult:
+    """Write tables and plots into `folder`; the result returned names them in `files`."""
+    from resnetcli.reporting import files
+    from resnetcli.services.reports import write_report
+
+    contents: dict[str, bytes] = {}
+    if tables:
+        texts = (
+            files.to_json(result),
+            files.per_class_csv(result.scores),
+            files.confusion_csv(result.scores),
+            files.answers_csv(result.scores, result.answers),
+        )
+        contents |= {name: text.encode() for name, text in zip(TABLES, texts, strict=True)}
+    if plots:
+        from resnetcli.reporting.plots import calibration_png, confusion_png
+
+        contents |= {
+            name: draw(result.scores) for name, draw in zip(PLOTS, (confusion_png, calibration_png), strict=True)
+        }
+    return result.model_copy(update={"files": write_report(folder, contents)})
+
+
+def write_training(result: TrainResult) -> TrainResult:
+    """Write `report/` into the run directory: curves, and what the closing measurement found."""
+    folder = Path(result.run_dir) / "report"
+    if result.history:
+        from resnetcli.reporting.plots import history_png
+        from resnetcli.services.reports import write_report
+
+        write_report(folder, {"history.png": history_png(result.history)})
+    if result.test is None:
+        return result
+    return result.model_copy(update={"test": write_evaluation(result.test, folder, tables=True, plots=True)})
+
+
+def _free_folder() -> Path:
+    """`report`, or `report-2` and so on where that is taken."""
+    names = (Path("report" if number == 1 else f"report-{number}") for number in count(1))
+    return next(path for path in names if not path.exists())

@@ -1,0 +1,201 @@
+"""Settings from several places to one frozen config: flags > environment > --config > recipe > defaults."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from resnetcli import config as configs
+from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
+from resnetcli.cli.suggest import suggestion
+from resnetcli.config import ENV_PREFIX, Config, TrainConfig
+from resnetcli.errors import UsageError
+from resnetcli.events import Notice
+
+Origin = Literal["flag", "environment", "file", "recipe", "default"]
+C = TypeVar("C", bound=Config)
+
+# Options that are no setting of any config, but have an environment variable all the same.
+EXTRA_OPTIONS = ("json", "config", "resume", "dry_run", "force", "debug", "quiet")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line and the environment said, by field name, before validation."""
+
+    flags: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.flags or name in self.environment
+
+    def get(self, name: str) -> object:
+        return self.flags.get(name, self.environment.get(name))
+
+    def words(self, name: str) -> str:
+        """The value as it could be typed again."""
+        value = self.get(name)
+        return shlex.join(map(str, value)) if isinstance(value, list) else shlex.quote(str(value))
+
+    def without(self, names: Iterable[str]) -> Given:
+        dropped = set(names)
+        return Given(
+            {name: value for name, value in self.flags.items() if name not in dropped},
+            {name: value for name, value in self.environment.items() if name not in dropped},
+        )
+
+
+def resolve(model: type[C], given: Given) -> C:
+    """The config of a command that knows neither files nor recipes.
+
+    Raises UsageError, naming the option or the variable.
+    """
+    return _merge(model, given, file=None, recipe=None)[0]
+
+
+def resolve_train(given: Given, config_file: Path | None) -> tuple[TrainConfig, dict[str, Origin]]:
+    """The config of a training run, and where each of its values came from.
+
+    Raises UsageError for an unknown key, recipe or value and for a file that cannot be read.
+    """
+    file = None if config_file is None else read_settings(config_file, "--config")
+    stated = given.get("recipe")
+    if stated is None and file is not None:
+        stated = file.values.get("recipe")
+    name = TrainConfig.model_fields["recipe"].default if stated is None else stated
+    if not isinstance(name, str):
+        raise UsageError(f"recipe = {name!r} {_place(file, 'recipe')}: must be the name of a recipe or a TOML file")
+    if file is not None and file.values.keys() >= TrainConfig.model_fields.keys():
+        # The config.json of a run says everything: it must keep working where its recipe file has moved or changed.
+        if "recipe" in given.flags and name != file.values["recipe"]:
+            raise UsageError(
+                f"--recipe {name}: {file.name} sets every value, so that the recipe would change nothing",
+                "leave out --recipe or --config",
+            )
+        return _merge(TrainConfig, given, file, recipe=None)
+    return _merge(TrainConfig, given, file, read_recipe(name))
+
+
+def option_name(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def environment_name(name: str) -> str:
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def environment_notices(environ: Mapping[str, str]) -> list[Notice]:
+    """One warning for each RESNETCLI_ variable that no command reads."""
+    models = [value for value in vars(configs).values() if isinstance(value, type) and issubclass(value, Config)]
+    known = {environment_name(name) for model in models for name in model.model_fields}
+    known |= {environment_name(name) for name in EXTRA_OPTIONS}
+    return [
+        Notice(f"the environment variable {name} is not one of ours and changes nothing{suggestion(name, known)}", True)
+        for name in sorted(environ)
+        if name.startswith(ENV_PREFIX) and name not in known
+    ]
+
+
+def _merge(
+    model: type[C], given: Given, file: SettingsFile | None, recipe: SettingsFile | None
+) -> tuple[C, dict[str, Origin]]:
+    """Lay the layers over each other, weakest first, and validate once."""
+    for source in (recipe, file):
+        if source is not None:
+            _check_keys(model, source)
+    if recipe is not None and "recipe" in recipe.values:
+        raise UsageError(
+            f"recipe = {recipe.values['recipe']!r} {_place(recipe, 'recipe')}: a recipe cannot name another"
+        )
+    for name, value in given.flags.items():
+        if value == "":
+            raise UsageError(
+                f"{option_name(name)} got an empty value", f"give a value, or leave {option_name(name)} out"
+            )
+
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = dict.fromkeys(model.model_fields, "default")
+    layers: list[tuple[Origin, Mapping[str, object]]] = [
+        ("recipe", recipe.values if recipe is not None else {}),
+        ("file", file.values if file is not None else {}),
+        ("environment", given.environment),
+        ("flag", given.flags),
+    ]
+    for origin, layer in layers:
+        for name, value in layer.items():
+            values[name] = value
+            origins[name] = origin
+    try:
+        return model.model_validate(values), origins
+    except ValidationError as error:
+        places = {"file": file, "recipe": recipe}
+        problems = [_problem(model, details, values, origins, places) for details in error.errors(include_url=False)]
+        raise UsageError("; ".join(dict.fromkeys(text for text, _ in problems)), problems[0][1]) from None
+
+
+def _check_keys(model: type[Config], source: SettingsFile) -> None:
+    for key in source.values:
+        if key not in model.model_fields:
+            near = suggestion(key.replace("-", "_"), model.model_fields)
+            raise UsageError(
+                f"unknown key {key!r} {_place(source, key)}{near}",
+                "the keys are the long options of `resnetcli train`, with _ for -",
+            )
+
+
+def _problem(
+    model: type[Config],
+    details: Any,
+    values: Mapping[str, object],
+    origins: Mapping[str, Origin],
+    places: Mapping[str, SettingsFile | None],
+) -> tuple[str, str]:
+    """One pydantic error as (message, hint), naming the option, variable or key by which the value came."""
+    if not details["loc"]:
+        return str(details["ctx"]["error"]), ""  # a combination of settings: its message names them and their values
+    name = str(details["loc"][0])
+    info = model.model_fields[name]
+    if details["type"] == "missing":
+        return f"{name.replace('_', ' ')}: nothing given", ""
+    origin, value = origins[name], values[name]
+    if origin == "flag":
+        label = f"{option_name(name)} {value}"
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
+            label = f"{name.upper()} {value}"
+    elif origin == "environment":
+        label = f"{environment_name(name)}={value}"
+    else:
+        label = f"{name} = {value!r} {_place(places[origin], name)}"
+    choices = [str(choice) for choice in get_args(info.annotation) if isinstance(choice, str)]
+    if choices:
+        return f"{label}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}", ""
+    hint = info.description or "" if details["type"] == "string_pattern_mismatch" else ""
+    return f"{label}: {_requirement(details)}", hint
+
+
+def _requirement(details: Any) -> str:
+    """What pydantic says, in the words of this program."""
+    kind = details["type"]
+    if kind.startswith("int_"):
+        return "must be a whole number"
+    if kind.startswith("float_"):
+        return "must be a number"
+    if kind.startswith("bool_"):
+        return "must be true or false"
+    if kind == "finite_number":
+        return "must be finite"
+    if kind == "string_pattern_mismatch":
+        return "is not in a form that is understood"
+    if kind in ("string_type", "path_type"):
+        return "must be text"
+    return re.sub(r"^(Input|String|Value) should ", "must ", str(details["msg"]))
+
+
+def _place(source: SettingsFile | None, key: str) -> str:
+    return "" if source is None else source.place(key)

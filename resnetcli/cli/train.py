@@ -1,0 +1,146 @@
+"""`resnetcli train`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetcli.cli.options import AsJson, examples, from_flag, switch, takes
+from resnetcli.cli.recipes import read_recipe, recipe_names
+from resnetcli.cli.report_files import write_training
+from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
+from resnetcli.cli.runs import complete_checkpoint
+from resnetcli.cli.session import Session, session_of
+from resnetcli.config import DEFAULT_RECIPE, TrainConfig
+from resnetcli.errors import UsageError
+from resnetcli.events import Notice
+from resnetcli.results import DryRunResult, TrainResult
+
+RESUMABLE = (
+    "device",
+    "threads",
+    "max_time",
+    "save_every",
+    "keep_last",
+    "data_dir",
+    "cache_dir",
+    "source",
+)
+"""What may change when a run goes on: where it computes and stores, never what it computes."""
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def _default_recipe() -> tuple[str, Mapping[str, object]]:
+    return DEFAULT_RECIPE, read_recipe(DEFAULT_RECIPE).values if DEFAULT_RECIPE in recipe_names() else {}
+
+
+@app.command(
+    epilog=examples(
+        "resnetcli train",
+        "resnetcli train --epochs 20 --seed 1 --name twenty",
+        "resnetcli train --resume runs/twenty",
+        "resnetcli train --recipe seed --init resnet50_epoch285.ckpt --epochs 1",
+        "resnetcli train --config runs/twenty/config.json --name again --dry-run",
+    )
+)
+@takes(TrainConfig, recipe=_default_recipe())
+def train(
+    ctx: typer.Context,
+    given: Given,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with this run where it stopped; its settings stay. \\[default: none]",
+            metavar="<path>",
+            envvar=environment_name("resume"),
+            show_default=False,
+            rich_help_panel="Run",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="TOML file of settings, or the config.json of a run. \\[default: none]",
+            metavar="<path>",
+            envvar=environment_name("config"),
+            show_default=False,
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, switch("dry_run", "Take one real step, and say what the run would need.", "Run")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the network, and measure it on the test images at the end.
+
+    Settings come from flags, then the environment, then --config, then the recipe, then the defaults shown here.
+    """
+    session = session_of(ctx)
+    if resume is not None:
+        if dry_run:
+            raise UsageError("--dry-run with --resume: a dry run previews a new run", "leave out one of them")
+        if config_file is not None:
+            if from_flag(ctx, "config_file"):
+                raise _fixed("--config")
+            session.notify(_ignored("config"))
+        result = _resume(session, resume, given)
+    else:
+        config, origins = resolve_train(given, config_file)
+
+        from resnetcli.services import train as service
+
+        if dry_run:
+            with session.observed() as on_event:
+                preview = service.dry_run(config, dict(origins), on_event=on_event)
+            report(preview, as_json)
+            return
+        with session.observed() as on_event:
+            result = service.train(config, stop=session.stop, on_event=on_event)
+    report(write_training(result), as_json)
+
+
+def _resume(session: Session, run: Path, given: Given) -> TrainResult:
+    for name in given.flags:
+        if name not in RESUMABLE:
+            raise _fixed(option_name(name))
+    ignored = [name for name in given.environment if name not in RESUMABLE]
+    for name in ignored:
+        session.notify(_ignored(name))
+    given = given.without(ignored)
+    checked = resolve(TrainConfig, given)
+    overrides: dict[str, object] = {name: getattr(checked, name) for name in RESUMABLE if name in given}
+
+    from resnetcli.services import train as service
+
+    with session.observed() as on_event:
+        return service.resume(run, overrides, stop=session.stop, on_event=on_event)
+
+
+def _fixed(option: str) -> UsageError:
+    allowed = ", ".join(option_name(name) for name in RESUMABLE)
+    return UsageError(
+        f"{option} with --resume: a resumed run keeps its settings (only {allowed} may change)",
+        "`resnetcli train --init RUN` starts a new run from the weights of an old one",
+    )
+
+
+def _ignored(name: str) -> Notice:
+    """A warning, where a flag would be an error: an exported variable was not meant for this command in particular."""
+    return Notice(f"{environment_name(name)} is ignored: a resumed run keeps its settings", warning=True)
+
+
+def report(result: TrainResult | DryRunResult, as_json: bool) -> None:
+    from resnetcli.reporting import console, files, tables
+
+    if as_json:
+        sys.stdout.write(files.to_json(result))
+    elif isinstance(result, DryRunResult):
+        console.stdout().print(tables.dry_run(result))
+    else:
+        console.stdout().print(tables.training(result))

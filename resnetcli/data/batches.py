@@ -1,0 +1,71 @@
+"""Batches for training and for measuring: uint8 on the device in, normalised float batches out. No workers, no
+queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from resnetcli.config import TrainConfig
+from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
+
+
+class Normalizer:
+    """uint8[N,3,H,W] in 0..255 to float32[N,3,H,W], (x / 255 - mean) / std per channel, in one fused pass.
+
+    `mean` and `std` are fractions of full scale, as the field writes them.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(-1, 1, 1)
+        self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(-1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, images.to(torch.float32), self.scale)
+
+
+class TrainBatches:
+    """The batches of any epoch from any step on: `batches(epoch, first_step)`.
+
+    All batches of an epoch have one size, the largest up to `batch_size` that divides it evenly: 50,000 images at 512
+    are 98 batches of 510. What is left over (here 20 images, other ones in each epoch) waits for the next epoch.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, config: TrainConfig, normalize: Normalizer) -> None:
+        self.images = images
+        self.labels = labels
+        self.config = config
+        self.normalize = normalize
+        self.steps = -(-len(images) // config.batch_size)
+        self.batch_size = len(images) // self.steps
+
+    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (float32[B,3,32,32] channels_last, int64[B]) for steps `first_step`, `first_step` + 1, … of
+        `epoch`."""
+        config, device = self.config, self.images.device
+        order = epoch_order(len(self.images), config.seed, epoch).to(device)
+        draws = epoch_draws(len(self.images), config.crop_padding, config.seed, epoch).to(device)
+        for step in range(first_step, self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            pixels = crop_and_flip(
+                self.images, indices, draws[indices], padding_mode=config.padding_mode, flip=config.flip
+            )
+            yield self.normalize(pixels), self.labels[indices]
+
+
+class EvalBatches:
+    """All images in order, not augmented: yields float32[B,3,32,32] channels_last, B at most `batch_size`."""
+
+    def __init__(self, images: Tensor, batch_size: int, normalize: Normalizer) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.normalize = normalize
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.images), self.batch_size):
+            yield self.normalize(self.images[start : start + self.batch_size])

@@ -1,0 +1,224 @@
+"""Pictures that people have: finding them, and turning each into the 32×32 RGB pixels that the network sees."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from resnetcli.config import IMAGE_SIZE
+from resnetcli.errors import DataError, ResnetCliError
+
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".avif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".ico", ".jp2", ".pcx", ".qoi", ".sgi"),
+)
+"""What is taken from a folder; a file that is named itself is tried whatever it is called."""
+
+FORMATS = (
+    *("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF"),
+    *("PPM", "TGA", "ICO", "JPEG2000", "PCX", "QOI", "SGI"),
+)
+"""Decoders that may be used. Not among them: EPS, for which Pillow starts Ghostscript on the file's own program."""
+
+MAX_PIXELS = 64_000_000
+
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture to decode, or why `path` led to none (`error`)."""
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """`pixels: uint8[size,size,3]`, RGB; `notices` say what was done to the picture on the way."""
+
+    pixels: NDArray[np.uint8]
+    notices: tuple[str, ...]
+
+
+def find(paths: Sequence[str], recursive: bool, stdin: TextIO | None) -> Iterator[Found]:
+    """Expand files, folders (sorted, by suffix), globs (`**` too) and `-` (one path a line from `stdin`), in their
+    order.
+
+    What leads to nothing becomes an entry with an error and does not stop the others. Hidden files of a folder are
+    left out.
+    """
+    for path in paths:
+        if path == "-":
+            yield from _from_lines(recursive, stdin)
+        elif glob.has_magic(path) and not Path(path).exists():
+            yield from _from_glob(path)
+        else:
+            yield from _from_path(path, recursive)
+
+
+def decode(path: str | Path, size: int = IMAGE_SIZE) -> Decoded:
+    """The picture upright, in RGB on white, `size`×`size`; one that is so already comes through bit by bit.
+
+    Raises DataError, which names `path`. It hides the decoder's warnings while it runs, so call it from one thread
+    at a time.
+    """
+    try:
+        if not Path(path).is_file():
+            raise DataError(f"{path}: no such file" if not Path(path).exists() else f"{path}: not a regular file")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
+            return _decode(image, size)
+    except ResnetCliError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image in a known format (PNG, JPEG, WebP, GIF, BMP, TIFF, …)") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from error
+    except Exception as error:  # decoders meet damaged files with almost any exception
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be decoded: {reason}") from error
+
+
+def _decode(image: Image.Image, size: int) -> Decoded:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
+    notices = []
+    # a phone's MPO holds its picture first and a depth map or a preview behind it
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        notices.append("animated or of several pages: the first was taken")
+    if min(width, height) >= 16 * size:
+        image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
+    image.load()
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    picture, notice = _to_rgb(image)
+    if notice:
+        notices.append(notice)
+    if orientation in UPRIGHT:
+        picture = picture.transpose(UPRIGHT[orientation])
+        notices.append(f"turned upright (EXIF orientation {orientation})")
+        if orientation >= 5:
+            width, height = height, width
+    if (width, height) != (size, size):
+        target = f"resized to {size}×{size}"
+        crop = f"centre-cropped to square from {width}×{height}, then {target}"
+        notices.append(crop if width != height else target.replace("to", f"from {width}×{height} to"))
+        picture = _square(picture, size)
+    return Decoded(np.array(picture), tuple(notices))
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return picture.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=4.0)
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
+    """The same pixels in RGB, and what was lost or assumed."""
+    mode = image.mode
+    if mode == "RGB" and not image.has_transparency_data:
+        return image, ""
+    if mode.startswith(("I", "F")):
+        return _from_deep(image)
+    if image.has_transparency_data or mode in ("La", "RGBa"):
+        straight = image.convert({"La": "LA", "RGBa": "RGBA"}.get(mode, mode)).convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        opaque = straight.getchannel("A").getextrema() == (255, 255)
+        notice = "" if opaque else "transparency was put on white"
+        return Image.alpha_composite(white, straight).convert("RGB"), notice
+    if mode == "LAB":
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, to_srgb)
+        assert converted is not None
+        return converted, "converted from LAB"
+    names = {"1": "black and white", "L": "grey"}
+    return image.convert("RGB"), "" if mode == "P" else f"converted from {names.get(mode, mode)}"
+
+
+def _from_deep(image: Image.Image) -> tuple[Image.Image, str]:
+    """Grey of 16 or 32 bits or of floats to 8 bits; Pillow's own conversion clips it to white."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite")
+    if image.mode.startswith("I") and low >= 0 and high <= 65535:
+        low, high, notice = 0.0, 65535.0, "16-bit grey reduced to 8 bits"
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high, notice = 0.0, 1.0, "float grey, 0 to 1, reduced to 8 bits"
+    elif image.mode == "F" and low >= 0 and high <= 255:
+        low, high, notice = 0.0, 255.0, "float grey, 0 to 255, reduced to 8 bits"
+    else:
+        notice = f"grey from {low:g} to {high:g} stretched to 8 bits"
+    grey = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB"), notice
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _from_lines(recursive: bool, stdin: TextIO | None) -> Iterator[Found]:
+    if stdin is None:
+        yield Found("-", "there is no stdin to read paths from")
+        return
+    try:
+        for line in stdin:
+            if path := line.rstrip("\r\n"):
+                yield from _from_path(path, recursive)
+    except UnicodeDecodeError as error:
+        yield Found("-", f"stdin is no list of paths ({error.reason})")
+
+
+def _from_glob(pattern: str) -> Iterator[Found]:
+    """Files that match; where the pattern leaves the suffix open, only pictures."""
+    any_suffix = not glob.has_magic(Path(pattern).suffix) and Path(pattern).suffix
+    matches = [
+        match
+        for match in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+        if Path(match).is_file() and (any_suffix or _is_picture(match))
+    ]
+    yield from map(Found, matches)
+    if not matches:
+        yield Found(pattern, f"{pattern}: matches no picture")
+
+
+def _from_path(path: str, recursive: bool) -> Iterator[Found]:
+    if not Path(path).is_dir():
+        yield Found(path) if Path(path).exists() else Found(path, f"{path}: no such file")
+        return
+    refused: list[OSError] = []
+    count = 0
+    for folder, folders, files in os.walk(path, onerror=refused.append):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(files):
+            if _is_picture(name) and not name.startswith("."):
+                count += 1
+                yield Found(str(Path(folder) / name))
+    for error in refused:
+        yield Found(str(error.filename), f"{error.filename}: {error.strerror}")
+    if not count and not refused:
+        yield Found(path, f"{path}: the folder holds no picture (looked for {', '.join(SUFFIXES[:5])}, …)")
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES

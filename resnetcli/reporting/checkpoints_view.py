@@ -1,0 +1,117 @@
+"""Checkpoints: where weights came from, one by one and as a list."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from resnetcli.reporting import text
+from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
+from resnetcli.reporting.scores_view import CHOSEN_BY
+from resnetcli.results import CheckpointInfo, CheckpointsResult
+
+KINDS = {
+    "run": "run directory",
+    "checkpoint": "checkpoint directory",
+    "portable": "portable file (weights only)",
+    "foreign": "foreign state_dict",
+}
+
+
+def checkpoint_panel(info: CheckpointInfo) -> Panel:
+    """Everything that is known of one checkpoint; what it does not say is left out."""
+    rows: list[tuple[str, RenderableType]] = [
+        ("path", Text(info.path)),
+        ("kind", KINDS.get(info.kind, info.kind)),
+        ("trained for", _progress(info)),
+        ("created", info.created or ""),
+        ("recipe", Text(info.recipe or "")),
+        ("data", Text(info.data or "")),
+        ("chosen by", CHOSEN_BY.get(info.chosen_by, info.chosen_by)),
+        ("metrics", Text(", ".join(_metrics(info.metrics)))),
+        ("classes", Text(", ".join(info.class_names))),
+        ("mean", _triple(info.mean) if info.class_names else ""),
+        ("std", _triple(info.std) if info.class_names else ""),
+        ("versions", Text(", ".join(f"{name} {version}" for name, version in info.versions.items()))),
+    ]
+    known: list[tuple[str, RenderableType]] = [(name, value) for name, value in rows if str(value)]
+    parts: list[RenderableType] = [figures_grid(known)]
+    if info.files:
+        table = simple_table()
+        table.add_column("file", overflow="fold")
+        table.add_column("size", justify="right", no_wrap=True)
+        table.add_column("sha256", no_wrap=True)
+        for file in info.files:
+            table.add_row(Text(file.name), text.size(file.size), Text(file.sha256[:16] + "…", style="dim"))
+        parts += [Text(), table]
+    return Panel(Group(*parts), title="Checkpoint", title_align="left", box=box.ROUNDED, expand=False)
+
+
+def checkpoints_table(result: CheckpointsResult) -> Group:
+    """The answer of `checkpoints list`, `verify`, `prune` and `export`."""
+    parts: list[RenderableType] = []
+    if result.checkpoints:
+        parts.append(Adaptive(lambda level: _list(result.checkpoints, level), last_level=2))
+    elif not result.removed:
+        parts.append(Text("no checkpoints"))
+    for problem in result.problems:
+        parts.append(Text.assemble(("damaged: ", "bold red"), f"{problem.path}: {problem.message}"))
+    if result.command.endswith("verify") and not result.problems:
+        parts.append(Text(f"{text.plural(len(result.checkpoints), 'checkpoint')} intact", style="green"))
+    for path in result.removed:
+        parts.append(Text(f"removed {path}"))
+    if result.written is not None:
+        parts.append(Text(f"wrote {result.written}"))
+    return Group(*parts)
+
+
+def _list(checkpoints: tuple[CheckpointInfo, ...], level: int) -> Table:
+    table = simple_table()
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("epoch", justify="right", no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("metrics", no_wrap=True)
+    if level < 2:
+        table.add_column("size", justify="right", no_wrap=True)
+    if level < 1:
+        table.add_column("created", no_wrap=True)
+    for info in checkpoints:
+        marks = " ".join(word for word, marked in (("best", info.best), ("last", info.last)) if marked)
+        size = text.size(sum(file.size for file in info.files)) if info.files else ""
+        table.add_row(
+            Text(info.path),
+            Text(marks, style="green"),
+            "" if info.epoch is None else f"{info.epoch:g}",
+            "" if info.step is None else text.count(info.step),
+            Text("\n".join(_metrics(info.metrics))),
+            *([size] if level < 2 else []),
+            *([(info.created or "")[:16].replace("T", " ")] if level < 1 else []),
+        )
+    return table
+
+
+def _progress(info: CheckpointInfo) -> str:
+    parts = []
+    if info.epoch is not None:
+        parts.append(
+            text.plural(int(info.epoch), "epoch") if info.epoch == int(info.epoch) else f"{info.epoch:g} epochs"
+        )
+    if info.step is not None:
+        parts.append(text.plural(info.step, "step"))
+    return ", ".join(parts)
+
+
+def _metrics(metrics: dict[str, float]) -> list[str]:
+    """Accuracies as percentages, all else as numbers."""
+    return [
+        f"{name} {text.percent(value)}" if name.endswith(("top1", "top5", "ece")) else f"{name} {value:.4g}"
+        for name, value in metrics.items()
+    ]
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return "  ".join(f"{value:.4f}" for value in values)

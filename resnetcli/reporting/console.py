@@ -1,0 +1,111 @@
+"""The two consoles: results on stdout, everything else on stderr.
+
+The surroundings are read here and nowhere else: `NO_COLOR` beats `FORCE_COLOR`, which beats `TERM=dumb` and pipes;
+`COLUMNS` sets the width; a stream that is not UTF-8 gets ASCII. Whatever is forced, bars move on a terminal only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import IO, Literal, TextIO, cast
+
+from rich.console import Console
+
+WIDTH_WITHOUT_TERMINAL = 100
+"""Columns of a pipe or file: enough for every table of ours."""
+
+_GLYPHS = {
+    ".": "…·▂",
+    "-": "–—−─━╴╸╺╶▄",
+    "~": "±▅",
+    "x": "×✗",
+    "*": "★•",
+    "+": "✓┌┐└┘├┤┬┴┼╭╮╰╯",
+    "|": "│┃",
+    ">": "→",
+    "_": "▁",
+    ",": "▃",
+    "=": "▆▇",
+    "#": "█▉▊▋▌▀",
+    " ": "▍▎▏",
+}
+ASCII_SUBSTITUTES = str.maketrans({glyph: plain for plain, glyphs in _GLYPHS.items() for glyph in glyphs})
+"""One character for one, so that columns stay aligned."""
+
+
+class _AsciiStream(io.TextIOBase):
+    """Writes to a text stream that cannot show our glyphs, in ASCII; letters of a file's name pass where they can."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # rich asks it whether boxes may be drawn
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        self._stream.write(text.translate(ASCII_SUBSTITUTES))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def stdout() -> Console:
+    """The console for results."""
+    return console_for(sys.stdout)
+
+
+def stderr() -> Console:
+    """The console for progress and messages."""
+    return console_for(sys.stderr)
+
+
+def console_for(stream: TextIO) -> Console:
+    """A console that writes to `stream` as the environment and the stream's encoding allow."""
+    if isinstance(stream, io.TextIOWrapper):
+        # Lone surrogates in file names cannot be encoded even as UTF-8, and a report must not die of one.
+        stream.reconfigure(errors="replace")
+    terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return Console(
+        file=stream if _is_unicode(stream) else cast(IO[str], _AsciiStream(stream)),
+        force_terminal=terminal,
+        force_interactive=terminal,
+        color_system=_color_system(terminal),
+        no_color=bool(os.environ.get("NO_COLOR")),
+        width=_width(stream),
+        # What users and files say is text: "[/]" in a path is no markup, and a number needs no colour.
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # io.StringIO has none and takes everything
+    return encoding.lower().replace("_", "-").startswith("utf")
+
+
+def _color_system(terminal: bool) -> Literal["auto", "256", "truecolor"] | None:
+    if os.environ.get("NO_COLOR"):
+        return "auto" if terminal else None
+    if terminal:
+        return "auto"
+    if os.environ.get("FORCE_COLOR", "0") in ("", "0"):
+        return None
+    return "truecolor" if os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") else "256"
+
+
+def _width(stream: TextIO) -> int | None:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return None if stream.isatty() else WIDTH_WITHOUT_TERMINAL

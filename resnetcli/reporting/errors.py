@@ -1,0 +1,32 @@
+"""How an expected error looks: two lines for people, one document for programs."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.text import Text
+
+from resnetcli.errors import ResnetCliError
+from resnetcli.results import SCHEMA_VERSION
+
+
+def render_error(error: ResnetCliError, console: Console) -> None:
+    """Print `error: message` and, where there is one, `hint: …` on the next line."""
+    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        console.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+
+
+def error_json(error: ResnetCliError) -> str:
+    """The error as the one JSON document of a command that was asked for `--json`; ends with a newline."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "error": {
+            "kind": error.kind,
+            "exit_code": error.exit_code,
+            "message": error.message,
+            "hint": error.hint,
+        },
+    }
+    return json.dumps(document, indent=2) + "\n"

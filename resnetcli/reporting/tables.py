@@ -1,0 +1,29 @@
+"""One renderable per command: what a result object looks like in a terminal, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from resnetcli.reporting.checkpoints_view import checkpoints_table as checkpoints
+from resnetcli.reporting.data_view import data_table as data
+from resnetcli.reporting.inspect_view import inspect_tree as network
+from resnetcli.reporting.predict_view import predictions_table as predictions
+from resnetcli.reporting.scores_view import evaluation
+from resnetcli.reporting.thumbnails import Thumbnails
+from resnetcli.reporting.train_view import dry_run
+from resnetcli.reporting.train_view import train_summary as training
+from resnetcli.results import DataShowResult
+
+__all__ = ["checkpoints", "data", "dry_run", "evaluation", "images", "network", "predictions", "training"]
+
+
+def images(result: DataShowResult, pixels: Sequence[Any]) -> Group:
+    """The answer of `data show`; `pixels`: uint8[N][32][32][3], an array or nested sequences."""
+    written = [Text(f"wrote {result.written}")] if result.written is not None else []
+    return Group(
+        Text(f"{result.data}, {result.split} split", style="bold"), Thumbnails(pixels, result.labels), *written
+    )

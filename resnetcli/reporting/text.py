@@ -1,0 +1,98 @@
+"""Numbers and strings as people read them. Every glyph here has a one-character ASCII substitute in `console`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resnetcli.results import Interval
+
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "85 ms", "3.2 s", "2m 31s", "1h 02m" or "3d 04h"."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def size(bytes_: float) -> str:
+    """Bytes as B, KiB, MiB or GiB, three or four digits."""
+    if abs(bytes_) < 1024:
+        return f"{bytes_:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        bytes_ /= 1024
+        if abs(bytes_) < 1024 or unit == "GiB":
+            break
+    return f"{bytes_:,.1f} {unit}"
+
+
+def count(number: int) -> str:
+    """An integer with thousands separators."""
+    return f"{number:,}"
+
+
+def millions(number: int) -> str:
+    """A large integer as "8.88 M"; below ten thousand as it is."""
+    if number < 10_000:
+        return f"{number:,}"
+    if number < 1_000_000:
+        return f"{number / 1e3:.1f} k"
+    if number < 1_000_000_000:
+        return f"{number / 1e6:.2f} M"
+    return f"{number / 1e9:.2f} G"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A fraction as "83.41 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def interval(value: Interval, digits: int = 2) -> str:
+    """The ends of an interval as "82.67–84.13 %"."""
+    return f"{100 * value.low:.{digits}f}–{100 * value.high:.{digits}f} %"
+
+
+def shape(dimensions: Sequence[int]) -> str:
+    """Dimensions as "64×8×8"."""
+    return "×".join(str(d) for d in dimensions)
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of `width` characters, filled to `share` in eighths of a character."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest - 1] if rest else "")).ljust(width)
+
+
+def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+    """One character per value between the least and the greatest.
+
+    A longer series is thinned to `width` characters and keeps its last value. A value that is missing or not finite
+    leaves a gap.
+    """
+    if len(values) > width:
+        values = [values[(i + 1) * len(values) // width - 1] for i in range(width)]
+    known = [v for v in values if v is not None and abs(v) < float("inf")]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
+    return "".join(
+        _LEVELS[round((v - low) * scale)] if v is not None and abs(v) < float("inf") else " " for v in values
+    )
+
+
+def plural(number: int, noun: str) -> str:
+    """A count and its noun: "1 image", "2 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,137 @@
+"""Before and after a training run: what it would take, and how it went."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from resnetcli.reporting import text
+from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
+from resnetcli.reporting.scores_view import most_confused_table, overall_panel, per_class_table
+from resnetcli.results import DryRunResult, EpochRow, TrainResult
+
+ROWS_SHOWN = 12
+"""A longer history shows its first row and its last ones; metrics.csv has them all."""
+STOPPED = {
+    "finished": "finished",
+    "patience": "stopped early: no better validation accuracy for --patience epochs",
+    "max_time": "stopped by --max-time; --resume goes on",
+}
+
+
+def train_summary(result: TrainResult) -> Group:
+    """How a run went: history, the closing measurement, where it lies, and what to type next."""
+    parts: list[RenderableType] = []
+    if result.history:
+        parts += [history_table(result.history), _sparklines(result.history), Text()]
+    if result.test is not None:
+        parts += [overall_panel(result.test), Text(), per_class_table(result.test.scores), Text()]
+        parts += [most_confused_table(result.test.scores), Text()]
+    run = shlex.quote(result.run_dir)
+    rows: list[tuple[str, RenderableType]] = [
+        ("run", Text(result.run_dir, style="bold")),
+        ("checkpoint", Text(result.checkpoint)),
+        (
+            "trained",
+            f"{text.plural(result.epochs, 'epoch')}, {text.plural(result.steps, 'step')}, "
+            f"{text.duration(result.train_seconds)}; {STOPPED.get(result.stopped, result.stopped)}",
+        ),
+        ("next", Text(f"resnetcli evaluate {run}", style="cyan")),
+        ("", Text(f"resnetcli predict PICTURE --checkpoint {run}", style="cyan")),
+    ]
+    parts.append(figures_grid(rows))
+    return Group(*parts)
+
+
+def history_table(history: Sequence[EpochRow]) -> Adaptive:
+    """One row per epoch, the best one on validation marked; the middle of a long history is left out."""
+    return Adaptive(lambda level: _history(history, level), last_level=1)
+
+
+def _history(history: Sequence[EpochRow], level: int) -> Table:
+    names = ["epoch", "train loss", "top-1", "val loss", "val top-1", "lr", "images/s", "time"]
+    names = names[: (8, 5)[level]]
+    table = simple_table("Epochs")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    best = max((row.val_top1 for row in history if row.val_top1 is not None), default=None)
+    for index, row in enumerate(history):
+        if len(history) > ROWS_SHOWN and 0 < index <= len(history) - ROWS_SHOWN:
+            if index == 1:
+                table.add_row("…")
+            continue
+        is_best = best is not None and row.val_top1 == best
+        cells = (
+            text.count(row.epoch),
+            f"{row.train_loss:.4f}",
+            text.percent(row.train_top1),
+            "–" if row.val_loss is None else f"{row.val_loss:.4f}",
+            "–" if row.val_top1 is None else text.percent(row.val_top1),
+            f"{row.lr:.3g}",
+            f"{row.images_per_s:,.0f}",
+            text.duration(row.seconds),
+        )
+        table.add_row(*cells[: len(names)], "★" if is_best else "", style="green" if is_best else "")
+    return table
+
+
+def dry_run(result: DryRunResult) -> Group:
+    """Every setting with where it came from, and what the whole run would need."""
+    settings = simple_table("Settings")
+    settings.add_column("setting", no_wrap=True)
+    settings.add_column("value", overflow="fold")
+    settings.add_column("from", no_wrap=True)
+    for name, value in result.config.items():
+        origin = result.origins.get(name, "")
+        settings.add_row(name, Text(_value(value)), origin, style="dim" if origin == "default" else "")
+    enough = result.disk_needed <= result.disk_free
+    rows: list[tuple[str, RenderableType]] = [
+        ("device", f"{result.device}, {result.precision}"),
+        ("network", f"{text.count(result.parameters)} parameters"),
+        ("images", f"{text.count(result.train_images)} to train on, {text.count(result.val_images)} to validate on"),
+        ("steps", text.count(result.steps)),
+        ("first step", f"loss {result.first_loss:.4f} after {text.duration(result.step_seconds)}"),
+        ("time", f"about {text.duration(result.estimated_seconds)}"),
+        ("memory", f"{text.size(result.peak_memory)} at the peak"),
+        (
+            "disk",
+            Text(
+                f"{text.size(result.disk_needed)} needed, {text.size(result.disk_free)} free",
+                style="" if enough else "bold red",
+            ),
+        ),
+    ]
+    needs = Panel(figures_grid(rows), title="The run would take", title_align="left", box=box.ROUNDED, expand=False)
+    return Group(settings, Text(), needs)
+
+
+def _sparklines(history: Sequence[EpochRow]) -> RenderableType:
+    series: list[tuple[str, list[float | None], bool]] = [
+        ("train loss", [row.train_loss for row in history], False),
+        ("val loss", [row.val_loss for row in history], False),
+        ("train top-1", [row.train_top1 for row in history], True),
+        ("val top-1", [row.val_top1 for row in history], True),
+    ]
+    rows: list[tuple[str, RenderableType]] = []
+    for name, values, is_share in series:
+        known = [value for value in values if value is not None]
+        if len(known) < 2:
+            continue
+        first, last = (text.percent(v) if is_share else f"{v:.4f}" for v in (known[0], known[-1]))
+        rows.append((name, Text(f"{text.sparkline(values)}  {first} → {last}")))
+    return figures_grid(rows)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,169 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from resnetcli.checkpoints.format import (
+    MODEL_FILE,
+    SCHEMA_VERSION,
+    TRAINER_FILE,
+    Architecture,
+    ModelHeader,
+    Normalization,
+    TrainerHeader,
+    encode,
+    read_tensors,
+)
+from resnetcli.checkpoints.manager import (
+    CheckpointManager,
+    RunLock,
+    Snapshot,
+    best_folder,
+    newest_intact,
+    read_model,
+    step_folders,
+)
+from resnetcli.checkpoints.reading import open_checkpoint
+from resnetcli.errors import CheckpointError, RunInUseError
+
+NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def snapshot(step: int, val_top1: float | None = None) -> Snapshot:
+    metrics = {} if val_top1 is None else {"val_top1": val_top1}
+    header = ModelHeader(
+        architecture=Architecture(), class_names=("a", "b"), normalization=NORMALIZATION, step=step, metrics=metrics
+    )
+    position = TrainerHeader(
+        epoch=0, step=step, global_step=step, seconds=0, total_seconds=0, history=(), versions={"torch": "2"}
+    )
+    return Snapshot({"w": torch.full((64,), float(step))}, header, {"m": torch.ones(3)}, position)
+
+
+def names(run):
+    return [int(p.name.removeprefix("step-")) for p in step_folders(run)]
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    path = CheckpointManager(tmp_path, 2).save(snapshot(7, 0.5))
+    folder, found, damaged = newest_intact(tmp_path)
+    assert (folder, damaged) == (path, [])
+    assert torch.equal(found.model["w"], torch.full((64,), 7.0))
+    assert torch.equal(found.trainer["m"], torch.ones(3))
+    assert found.header.metrics == {"val_top1": 0.5}
+    assert found.position.global_step == 7
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    manager = CheckpointManager(tmp_path, keep_last=2)
+    for step, score in ((1, 0.3), (2, 0.9), (3, None), (4, 0.9), (5, 0.5), (6, None)):
+        manager.save(snapshot(step, score))
+    assert names(tmp_path) == [2, 5, 6]
+    assert best_folder(tmp_path).name == "step-0000002"
+
+
+def test_the_best_of_a_final_run_is_its_last(tmp_path):
+    manager = CheckpointManager(tmp_path, keep_last=3)
+    for step in (1, 2, 3):
+        manager.save(snapshot(step))
+    assert best_folder(tmp_path).name == "step-0000003"
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        path.write_bytes(data[:-5])
+    elif how == "flip":
+        data[-3] ^= 1
+        path.write_bytes(data)
+    elif how == "gone":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("file", [MODEL_FILE, TRAINER_FILE, "manifest.json"])
+@pytest.mark.parametrize("how", ["cut", "flip", "gone", "empty"])
+def test_damage_is_found_and_the_previous_checkpoint_is_taken(tmp_path, file, how):
+    manager = CheckpointManager(tmp_path, 3)
+    manager.save(snapshot(1))
+    damage(manager.save(snapshot(2)) / file, how)
+    if (file, how) == ("manifest.json", "flip"):  # the flipped byte of a manifest may be white space
+        text = (tmp_path / "checkpoints/step-0000002/manifest.json").read_text().replace('"size": ', '"size": 1')
+        (tmp_path / "checkpoints/step-0000002/manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match="step-0000002"):
+        read_model(tmp_path / "checkpoints/step-0000002")
+    folder, found, damaged = newest_intact(tmp_path)
+    assert folder.name == "step-0000001"
+    assert found.position.global_step == 1
+    assert len(damaged) == 1
+
+
+def test_a_truncated_file_is_named_with_the_missing_bytes(tmp_path):
+    folder = CheckpointManager(tmp_path, 3).save(snapshot(2))
+    damage(folder / MODEL_FILE, "cut")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: 5 bytes short \(truncated\?\)"):
+        open_checkpoint(str(folder), NORMALIZATION)
+
+
+def test_nothing_to_resume_is_an_error_that_says_why(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint yet"):
+        newest_intact(tmp_path)
+
+
+def test_a_newer_schema_asks_for_an_update(tmp_path):
+    folder = CheckpointManager(tmp_path, 3).save(snapshot(1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(CheckpointError, match="schema version 2") as caught:
+        read_model(folder)
+    assert "update" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        b"\xff" * 64,
+        (2**62).to_bytes(8, "little") + b"{}",
+        b"\x02" + b"\0" * 7 + b"[]",
+        b"PK\x03\x04junk",
+    ],
+)
+def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        read_tensors(path, ModelHeader)
+
+
+def test_encoding_is_a_pure_function(tmp_path):
+    s = snapshot(3)
+    assert encode(s.model, s.header) == encode(dict(s.model), s.header.model_copy())
+
+
+def test_a_second_process_is_told_who_holds_the_run(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from resnetcli.checkpoints.manager import RunLock\n"
+        "from resnetcli.errors import RunInUseError\n"
+        "try: RunLock(Path(sys.argv[1])).__enter__()\n"
+        "except RunInUseError as e: print(e.message); sys.exit(e.exit_code)\n"
+    )
+    with RunLock(tmp_path):
+        result = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert result.returncode == RunInUseError.exit_code == 6
+    assert f"process {os.getpid()}" in result.stdout
+    with RunLock(tmp_path):
+        pass
+
+
+def test_leftovers_of_a_killed_writer_are_cleared_at_the_next_start(tmp_path):
+    litter = tmp_path / "checkpoints" / ".tmp-step-0000009-abc"
+    litter.mkdir(parents=True)
+    (litter / MODEL_FILE).write_bytes(b"half")
+    CheckpointManager(tmp_path, 2)
+    assert not litter.exists()

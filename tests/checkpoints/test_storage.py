@@ -1,0 +1,75 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from resnetcli.checkpoints import storage
+from resnetcli.errors import StorageError
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "a" / "f.json"
+    storage.write_file(path, b"one")
+    storage.write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["f.json"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_failing_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, call, code):
+    path = tmp_path / "f"
+    storage.write_file(path, b"old")
+    real_open = Path.open
+
+    def fail(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    if call == "write":
+        monkeypatch.setattr(
+            Path, "open", lambda self, mode="r", **k: fail() if "x" in mode else real_open(self, mode, **k)
+        )
+    elif call == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StorageError) as caught:
+        storage.write_file(path, b"new!")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    if code == errno.ENOSPC:
+        assert "4 bytes" in caught.value.hint
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    real, calls = os.fsync, []
+
+    def fail_third(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_third)
+    with pytest.raises(StorageError):
+        storage.write_folder(tmp_path / "c", {"a": b"1", "b": b"2", "manifest": b"3"})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    storage.write_folder(tmp_path / "c", {"a": b"1", "b": b"2"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "c").iterdir()} == {"a": b"1", "b": b"2"}
+
+
+def test_a_folder_is_replaced_not_merged(tmp_path):
+    storage.write_folder(tmp_path / "c", {"a": b"1"})
+    storage.write_folder(tmp_path / "c", {"b": b"2"})
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["b"]
+
+
+def test_sweep_clears_leftovers_and_nothing_else(tmp_path):
+    (tmp_path / ".tmp-step-1-abc").mkdir()
+    (tmp_path / ".tmp-f-abc").write_text("half")
+    (tmp_path / "step-1").mkdir()
+    assert len(storage.sweep(tmp_path)) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["step-1"]

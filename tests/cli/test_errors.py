@@ -1,0 +1,232 @@
+"""What goes wrong gives the right exit code, one message and no traceback; with --json one document on stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnetcli.cli.failures import BROKEN_PIPE, explain, fail, wants_json
+from resnetcli.cli.session import Session
+from resnetcli.errors import Interrupted, ResnetCliError, StorageError
+
+Cli = Callable[..., Any]
+
+# Made by the fixture `material`: text.txt (no checkpoint), empty (0 bytes), folder/, old/report.json, bad.toml
+CASES: list[tuple[str, int, str]] = [
+    # nothing, or the wrong word
+    ("trian", 2, "did you mean 'train'"),
+    ("checkpoints verfy x", 2, "did you mean 'verify'"),
+    ("--bogus", 2, "no such option --bogus"),
+    ("train --epoch 5", 2, "did you mean --epochs?"),
+    ("train surplus", 2, "surplus"),
+    ("train --epochs", 2, "requires an argument"),
+    ("inspect --device cpu", 2, "no such option --device"),
+    # train
+    ("train --lr -1", 2, "--lr -1: must be greater than 0"),
+    ("train --lr abc", 2, "--lr abc: must be a number"),
+    ("train --lr nan", 2, "--lr nan: must be finite"),
+    ("train --lr 1e999", 2, "--lr 1e999: must be finite"),
+    ("train --epochs 0", 2, "--epochs 0: must be greater than or equal to 1"),
+    ("train --epochs 99999999999999999999999999", 2, "--epochs 99999999999999999999999999: must be"),
+    ("train --epochs 1.5", 2, "--epochs 1.5: must be a whole number"),
+    ("train --device gpu", 2, "--device gpu: "),
+    ("train --optimizer sdg", 2, "did you mean sgd?"),
+    ("train --grad-accum 7 --batch-size 8", 2, "grad_accum 7 does not divide batch_size 8"),
+    ("train --epochs 1 --warmup-epochs 2", 2, "warmup_epochs 2 is longer than epochs 1"),
+    ("train --name ../up", 2, "--name ../up: "),
+    ("train --name=", 2, "--name got an empty value"),
+    ("train --recipe nope", 2, "unknown recipe 'nope'"),
+    ("train --recipe nope.toml", 2, "nope.toml: no such file"),
+    ("train --recipe folder/", 2, "not a file"),
+    ("train --config nope.toml", 2, "nope.toml: no such file"),
+    ("train --config folder", 2, "not a file"),
+    ("train --config empty.json", 2, "not valid JSON"),
+    ("train --config bad.toml", 2, "did you mean epochs?"),
+    ("train --resume folder --lr 1", 2, "--lr with --resume: a resumed run keeps its settings"),
+    ("train --resume folder --config bad.toml", 2, "--config with --resume"),
+    ("train --resume folder --dry-run", 2, "--dry-run with --resume"),
+    ("train --resume folder --threads -1", 2, "--threads -1: must be"),
+    ("train --resume folder", 4, "folder"),
+    ("train --resume nowhere", 4, "nowhere"),
+    # evaluate
+    ("evaluate", 2, "no checkpoint given"),
+    ("evaluate nowhere", 4, "nowhere"),
+    ("evaluate text.txt", 4, "text.txt"),
+    ("evaluate empty.json", 4, "empty.json"),
+    ("evaluate folder", 4, "folder"),
+    ("evaluate x --output old", 2, "nothing is overwritten"),
+    ("evaluate x --output text.txt", 2, "--output text.txt: is a file"),
+    ("evaluate a b", 2, "unexpected extra argument"),
+    ("evaluate x --split tset", 2, "did you mean test?"),
+    ("evaluate x --batch-size 0", 2, "--batch-size 0: must be greater than or equal to 1"),
+    ("evaluate x --batch-size 1e9", 2, "--batch-size 1e9: must be a whole number"),
+    # predict
+    ("predict", 2, "no picture given"),
+    ("predict a.png", 2, "no checkpoint given"),
+    ("predict a.png --checkpoint nowhere", 4, "nowhere"),
+    ("predict a.png --checkpoint x --top-k 0", 2, "--top-k 0: must be"),
+    ("predict a.png --checkpoint x --json --format csv", 2, "contradict each other"),
+    ("predict a.png --checkpoint x --format xml", 2, "--format xml: must be one of table, json, jsonl, csv"),
+    # inspect
+    ("inspect nowhere", 4, "nowhere"),
+    ("inspect text.txt", 4, "text.txt"),
+    ("inspect --depth 0", 2, "--depth 0: must be"),
+    ("inspect --batch-size 99999999", 2, "--batch-size 99999999: must be"),
+    ("inspect --shortcut identiti", 2, "did you mean identity?"),
+    # data
+    ("data nothing", 2, "no such command 'nothing'"),
+    ("data download --source ftp", 2, "--source ftp: must be one of"),
+    ("data verify --data cifar100", 2, "--data cifar100: must be one of"),
+    ("data show --count 0", 2, "--count 0: must be"),
+    # checkpoints
+    ("checkpoints list", 2, "missing argument 'RUN'"),
+    ("checkpoints list nowhere", 4, "nowhere"),
+    ("checkpoints show text.txt", 4, "text.txt"),
+    ("checkpoints prune folder --keep-last 0", 2, "--keep-last 0: must be"),
+    ("checkpoints prune folder", 4, "folder"),
+    ("checkpoints export nowhere out.safetensors", 4, "nowhere"),
+    ("checkpoints export nowhere", 2, "missing argument 'OUT.safetensors'"),
+]
+
+
+@pytest.fixture(autouse=True)
+def material(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "report.json").write_text("{}")
+    (tmp_path / "text.txt").write_text("this is no checkpoint")
+    (tmp_path / "empty.json").write_bytes(b"")
+    (tmp_path / "bad.toml").write_text("epoch = 3\n")
+
+
+TEXT_CASES = [case for case in CASES if "--json" not in case[0]]
+
+
+@pytest.mark.parametrize(("line", "code", "message"), TEXT_CASES, ids=[line for line, _, _ in TEXT_CASES])
+def test_a_mistake_gives_its_code_and_one_message(line: str, code: int, message: str, cli: Cli) -> None:
+    outcome = cli(*line.split())
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert message in outcome.err
+    assert outcome.err.count("error: ") == 1
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(("line", "code", "message"), CASES, ids=[line for line, _, _ in CASES])
+def test_with_json_the_same_mistake_is_one_document_on_stdout(line: str, code: int, message: str, cli: Cli) -> None:
+    if line.split()[-1].startswith("--") and "=" not in line:
+        line = f"--json {line}" if line != "train --epochs" else "train --json --epochs"
+    else:
+        line = f"{line} --json"
+    outcome = cli(*line.split())
+    document = json.loads(outcome.out)
+    assert document["schema_version"] == 1
+    assert message in document["error"]["message"] or "--json" in document["error"]["message"]
+    assert document["error"]["exit_code"] == outcome.code == code
+    assert "Traceback" not in outcome.err
+
+
+def test_the_hint_names_the_newest_run(cli: Cli, tmp_path: Path) -> None:
+    for age, name in ((2, "old-1"), (1, "quick-1")):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+        os.utime(tmp_path / "runs" / name, (1e9 - age, 1e9 - age))
+    outcome = cli("evaluate")
+    assert "no checkpoint given; the newest run here is runs/quick-1" in outcome.err
+    assert "resnetcli evaluate runs/quick-1" in outcome.err
+    assert "predict 'a b.png' --checkpoint runs/quick-1" in cli("predict", "a b.png").err
+
+
+def test_a_wrong_variable_is_named_as_a_variable_and_a_flag_beats_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNETCLI_DEPTH", "deep")
+    assert "RESNETCLI_DEPTH=deep: must be a whole number" in cli("inspect").err
+    assert "--depth 0: must be" in cli("inspect", "--depth", "0").err
+    monkeypatch.setenv("RESNETCLI_FLIP", "maybe")
+    assert "RESNETCLI_FLIP=maybe: must be true or false" in cli("train").err
+
+
+def test_an_unknown_variable_is_a_warning_and_no_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNETCLI_LRR", "1")
+    outcome = cli("inspect", "--depth", "0")
+    assert "did you mean RESNETCLI_LR?" in outcome.err
+    assert outcome.code == 2
+
+
+def test_a_full_disk_is_exit_7_and_names_the_file() -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "runs/a")
+    explained = explain(error, Session())
+    assert isinstance(explained, StorageError)
+    assert (explained.exit_code, explained.message) == (7, "runs/a: No space left on device")
+
+
+def test_a_bug_is_exit_1_and_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(ZeroDivisionError("by zero"), Session(), []) == 1
+    err = capsys.readouterr().err
+    assert "unexpected ZeroDivisionError: by zero" in err
+    assert "--debug" in err
+    assert "Traceback" not in err
+
+
+def test_signals_give_the_codes_that_shells_expect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(KeyboardInterrupt(), Session(), []) == 130
+    assert fail(Interrupted(signal.SIGTERM, "interrupted by SIGTERM"), Session(), []) == 143
+    session = Session()
+    session.stop.signum = signal.SIGINT
+    assert fail(ImportError("an import that a signal broke"), session, []) == 130
+    assert capsys.readouterr().err.count("error: ") == 3
+
+
+def test_a_reader_that_has_gone_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(BrokenPipeError(), Session(), []) == BROKEN_PIPE
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("sink", "code", "message"),
+    [("closed pipe", BROKEN_PIPE, ""), ("full disk", 7, "No space left on device")],
+)
+def test_stdout_that_takes_nothing(sink: str, code: int, message: str) -> None:
+    if sink == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "resnetcli", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stderr.count("error: ") == bool(message)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_every_expected_error_keeps_its_code() -> None:
+    for kind in (ResnetCliError, *ResnetCliError.__subclasses__()):
+        if kind is not Interrupted:
+            assert explain(kind("x"), Session()).exit_code == kind.exit_code
+
+
+@pytest.mark.parametrize(
+    ("line", "environ", "expected"),
+    [
+        ("train --json", {}, True),
+        ("train", {}, False),
+        ("train", {"RESNETCLI_JSON": "1"}, True),
+        ("predict a --format json", {}, True),
+        ("predict a --format=json", {}, True),
+        ("predict a --format csv", {"RESNETCLI_FORMAT": "json"}, False),
+        ("predict a", {"RESNETCLI_FORMAT": "json"}, True),
+        ("predict -- --json", {}, False),
+    ],
+)
+def test_whether_errors_are_json(line: str, environ: dict[str, str], expected: bool) -> None:
+    assert wants_json(line.split(), environ) is expected

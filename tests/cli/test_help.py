@@ -1,0 +1,102 @@
+"""Help: quick, complete, and the same everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
+
+from resnetcli.cli.main import COMMANDS, app
+from resnetcli.cli.resolve import EXTRA_OPTIONS
+from resnetcli.config import ENV_PREFIX, Config
+
+Cli = Callable[..., Any]
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "matplotlib")
+WITHOUT_VARIABLE = ("help", "version", "install_completion", "show_completion")
+
+
+def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield (), get_command(app)
+    for name in COMMANDS:
+        command = get_command(import_module(f"resnetcli.cli.{name}").app)
+        yield (name,), command
+        if isinstance(command, TyperGroup):
+            for sub in command.commands:
+                yield (name, sub), command.commands[sub]
+
+
+ALL = list(_commands())
+IDS = [" ".join(("resnetcli", *words)) for words, _ in ALL]
+
+
+@pytest.mark.parametrize("words", [words for words, _ in ALL], ids=IDS)
+def test_every_command_answers_both_spellings_of_help_with_an_example(words: tuple[str, ...], cli: Cli) -> None:
+    for flag in ("--help", "-h"):
+        outcome = cli(*words, flag)
+        assert outcome.code == 0
+        assert "Usage: resnetcli" in outcome.out
+        assert "Examples" in outcome.out
+        assert outcome.err == ""
+
+
+@pytest.mark.parametrize(("words", "command"), ALL, ids=IDS)
+def test_every_option_says_what_it_is_its_default_and_its_variable(words: tuple[str, ...], command: Any) -> None:
+    for param in command.params:
+        assert param.help, f"{param.name} has no help"
+        if not isinstance(param, TyperOption) or param.name in WITHOUT_VARIABLE:
+            continue
+        assert "[default: " in param.help or "(default: " in param.help or "[required]" in param.help, param.name
+        assert str(param.envvar).startswith(ENV_PREFIX), param.name
+
+
+def test_the_unknown_variable_check_knows_every_variable_that_is_read() -> None:
+    models = list(_subclasses(Config))
+    known = {ENV_PREFIX + name.upper() for name in EXTRA_OPTIONS}
+    known |= {ENV_PREFIX + name.upper() for model in models for name in model.model_fields}
+    read = {param.envvar for _, command in ALL for param in command.params if param.envvar is not None}
+    assert read <= known
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_command_says_of_itself(name: str) -> None:
+    command = get_command(import_module(f"resnetcli.cli.{name}").app)
+    assert (command.help or "").splitlines()[0] == COMMANDS[name][1]
+
+
+def test_units_are_shown_with_defaults(cli: Cli) -> None:
+    out = cli("evaluate", "--help").out
+    assert "[default: 500 images]" in out
+    assert "RESNETCLI_BATCH_SIZE" in out
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["predict", "--hepl"]])
+def test_no_heavy_import_before_there_is_work(argv: list[str]) -> None:
+    code = (
+        "import sys; from resnetcli.cli.main import run; code = run(sys.argv[1:]);"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(repr(loaded) if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_global_switches_stand_before_and_behind_the_command(cli: Cli) -> None:
+    before, behind = cli("--debug", "evaluate"), cli("evaluate", "--debug")
+    assert before.code == behind.code == 2
+    assert "Traceback" in before.err
+    assert "Traceback" in behind.err
+
+
+def test_version_is_one_line(cli: Cli) -> None:
+    assert cli("--version").out.startswith("resnetcli ")
+
+
+def _subclasses(model: type[Config]) -> Iterator[type[Config]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from _subclasses(child)

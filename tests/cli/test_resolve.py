@@ -1,0 +1,201 @@
+"""Where a setting comes from: flags > environment > --config > recipe > defaults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given as hypothesis_given
+from hypothesis import settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from resnetcli.cli.recipes import read_recipe, recipe_names
+from resnetcli.cli.resolve import Given, environment_notices, resolve, resolve_train
+from resnetcli.config import DEFAULT_RECIPE, EvaluateConfig, TrainConfig
+from resnetcli.errors import UsageError
+
+
+def _write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    return _write(tmp_path / "slow.toml", "# a recipe of mine\nepochs = 50\nlr = 0.5\nflip = false\n")
+
+
+# flag, environment, file, recipe (given or not) -> who decides
+PRECEDENCE = [
+    ("7", "6", 5, True, 7, "flag"),
+    (None, "6", 5, True, 6, "environment"),
+    (None, None, 5, True, 5, "file"),
+    (None, None, None, True, 50, "recipe"),
+    (None, None, None, False, TrainConfig.model_fields["epochs"].default, "default"),
+    ("7", None, None, False, 7, "flag"),
+    ("7", None, 5, False, 7, "flag"),
+    (None, "6", None, True, 6, "environment"),
+]
+
+
+@pytest.mark.parametrize(("flag", "environment", "file", "in_recipe", "epochs", "origin"), PRECEDENCE)
+def test_the_strongest_source_decides(
+    flag: str | None,
+    environment: str | None,
+    file: int | None,
+    in_recipe: bool,
+    epochs: int,
+    origin: str,
+    tmp_path: Path,
+) -> None:
+    recipe = _write(tmp_path / "r.toml", "epochs = 50\n" if in_recipe else "lr = 0.5\n")
+    config_file = None if file is None else Path(_write(tmp_path / "c.toml", f"epochs = {file}\n"))
+    flags = {"recipe": recipe} | ({} if flag is None else {"epochs": flag})
+    config, origins = resolve_train(Given(flags, {} if environment is None else {"epochs": environment}), config_file)
+    assert (config.epochs, origins["epochs"]) == (epochs, origin)
+    assert origins["recipe"] == "flag"
+    assert origins.keys() == TrainConfig.model_fields.keys()
+
+
+def test_recipe_may_be_named_in_the_file_and_in_the_environment(recipe: str, tmp_path: Path) -> None:
+    file = Path(_write(tmp_path / "c.toml", f"recipe = '{recipe}'\nlr = 0.25\n"))
+    config, origins = resolve_train(Given(), file)
+    assert (config.epochs, config.lr, config.flip) == (50, 0.25, False)
+    assert (origins["recipe"], origins["epochs"], origins["lr"]) == ("file", "recipe", "file")
+    config, origins = resolve_train(Given(environment={"recipe": recipe}), None)
+    assert (config.epochs, origins["recipe"]) == (50, "environment")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 5\n", r"unknown key 'epoch' in .*c\.toml, line 1: did you mean epochs\?"),
+        ("lr = 1\nbatch-size = 5\n", r"unknown key 'batch-size' in .*, line 2: did you mean batch_size\?"),
+        ("[train]\nlr = 1\n", r"unknown key 'train' in .*, line 1"),
+        ("lr = 1\nlr = 2\n", r"not valid TOML: .*line 2"),
+        ("lr = -1\n", r"lr = -1 in .*c\.toml, line 1: must be greater than 0"),
+        ("lr = nan\n", r"lr = nan in .*: must be finite"),
+        ("epochs = 1.5\n", r"epochs = 1.5 in .*: must be a whole number"),
+        ("device = 'tpu'\n", r"device = 'tpu' in .*: is not in a form"),
+        ("recipe = 3\n", r"recipe = 3 in .*: must be the name of a recipe"),
+        ("grad_accum = 3\n", r"grad_accum 3 does not divide batch_size"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(text: str, message: str, recipe: str, tmp_path: Path) -> None:
+    path = Path(_write(tmp_path / "c.toml", text))
+    given = Given() if "recipe" in text else Given({"recipe": recipe})
+    with pytest.raises(UsageError, match=message):
+        resolve_train(given, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"[1, 2]", "one JSON object"),
+        (b"{", "not valid JSON, line 1"),
+        (b"[" * 100_000, "cannot be parsed"),
+        (b"", "not valid JSON"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        resolve_train(Given(), path)
+
+
+def test_a_folder_as_config_points_to_the_config_json_inside(tmp_path: Path) -> None:
+    _write(tmp_path / "config.json", "{}")
+    with pytest.raises(UsageError, match="not a file") as caught:
+        resolve_train(Given(), tmp_path)
+    assert "config.json" in caught.value.hint
+
+
+def test_an_unknown_recipe_suggests_and_lists() -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'quik': did you mean quick") as caught:
+        read_recipe("quik")
+    assert all(name in caught.value.hint for name in recipe_names())
+
+
+def test_a_recipe_cannot_name_another(tmp_path: Path) -> None:
+    path = _write(tmp_path / "r.toml", "recipe = 'quick'\n")
+    with pytest.raises(UsageError, match="cannot name another"):
+        resolve_train(Given({"recipe": path}), None)
+
+
+@pytest.mark.parametrize("name", [DEFAULT_RECIPE, *(name for name in recipe_names() if name != DEFAULT_RECIPE)])
+def test_every_packaged_recipe_is_valid_and_says_in_a_comment_what_it_is(name: str) -> None:
+    config, origins = resolve_train(Given({"recipe": name}), None)
+    assert config.recipe == name
+    assert "recipe" in origins.values()
+    assert read_recipe(name).text.startswith("#")
+
+
+def test_an_unknown_variable_is_pointed_out_with_the_right_one() -> None:
+    notices = environment_notices({"RESNETCLI_LRR": "1", "RESNETCLI_LR": "1", "HOME": "/"})
+    assert [notice.warning for notice in notices] == [True]
+    assert "did you mean RESNETCLI_LR?" in notices[0].text
+
+
+def test_flags_and_variables_are_named_in_messages() -> None:
+    with pytest.raises(UsageError, match=r"^--batch-size -1: must be greater than or equal to 1$"):
+        resolve(EvaluateConfig, Given({"checkpoint": "x", "batch_size": "-1"}))
+    with pytest.raises(
+        UsageError, match=r"^RESNETCLI_SPLIT=tset: must be one of test, val, train: did you mean test\?"
+    ):
+        resolve(EvaluateConfig, Given({"checkpoint": "x"}, {"split": "tset"}))
+    with pytest.raises(UsageError, match="--output got an empty value"):
+        resolve(EvaluateConfig, Given({"checkpoint": "x", "output": ""}))
+
+
+def _any_value(name: str) -> st.SearchStrategy[Any]:
+    info = TrainConfig.model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
+    numbers = st.one_of(
+        st.integers(-2, 2**63), st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.integers(0, 64)
+    )
+    words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+    choices = st.sampled_from(["cpu", "cuda:3", "cifar10-mini", "muon", "cosine", "zero", "projection", "bf16", "npm"])
+
+    def fits(value: object) -> bool:
+        try:
+            adapter.validate_python(value)
+        except ValueError:
+            return False
+        return True
+
+    return st.one_of(st.just(info.default), st.one_of(numbers, words, choices, st.booleans(), st.none()).filter(fits))
+
+
+@st.composite
+def _configs(draw: st.DrawFn) -> TrainConfig:
+    names = draw(st.sets(st.sampled_from(sorted(TrainConfig.model_fields)), max_size=6))
+    values = {name: draw(_any_value(name)) for name in names}
+    try:
+        return TrainConfig.model_validate(values)
+    except ValueError:  # a combination that does not hold
+        return TrainConfig()
+
+
+@settings(deadline=None, max_examples=60)
+@hypothesis_given(config=_configs())
+def test_the_config_json_of_any_run_gives_the_same_config_back(
+    config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "config.json"
+    path.write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    again, origins = resolve_train(Given(), path)
+    assert again == config
+    assert set(origins.values()) == {"file"}
+
+
+def test_a_complete_file_leaves_a_recipe_on_the_command_line_nothing_to_say(tmp_path: Path) -> None:
+    path = Path(_write(tmp_path / "config.json", json.dumps(TrainConfig().model_dump(mode="json"))))
+    with pytest.raises(UsageError, match="the recipe would change nothing"):
+        resolve_train(Given({"recipe": "seed"}), path)
+    config, origins = resolve_train(Given({"epochs": "3"}), path)
+    assert (config.epochs, origins["epochs"]) == (3, "flag")

@@ -1,0 +1,81 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resnetcli.config import TrainConfig
+from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
+from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8, generator=generator).to(
+        memory_format=torch.channels_last
+    )
+
+
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("padding", [0, 2, 4])
+def test_a_batch_equals_padding_cutting_and_mirroring_each_image(images, mode, flip, padding):
+    indices = torch.tensor([3, 3, 0, 49, 17])
+    draws = epoch_draws(50, padding, seed=1, epoch=2)[indices]
+    batch = crop_and_flip(images, indices, draws, padding_mode=mode, flip=flip)
+    for out, index, (down, right, mirrored) in zip(batch, indices, draws.tolist(), strict=True):
+        padded = F.pad(
+            images[index].float()[None], (padding,) * 4, mode="reflect" if mode == "reflect" and padding else "constant"
+        )[0]
+        cut = padded[:, padding + down : padding + down + 32, padding + right : padding + right + 32]
+        expected = cut.flip(2) if flip and mirrored else cut
+        assert torch.equal(out.float(), expected)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_order_and_draws_depend_on_seed_and_epoch_alone():
+    assert torch.equal(epoch_order(100, 5, 3), epoch_order(100, 5, 3))
+    assert torch.equal(epoch_draws(100, 4, 5, 3), epoch_draws(100, 4, 5, 3))
+    for other in ((6, 3), (5, 4)):
+        assert not torch.equal(epoch_order(100, 5, 3), epoch_order(100, *other))
+        assert not torch.equal(epoch_draws(100, 4, 5, 3), epoch_draws(100, 4, *other))
+    assert sorted(epoch_order(100, 5, 3).tolist()) == list(range(100))
+
+
+def test_draws_cover_every_shift_and_both_sides():
+    draws = epoch_draws(5000, 2, 0, 0)
+    assert {*draws[:, 0].tolist()} == {*draws[:, 1].tolist()} == {-2, -1, 0, 1, 2}
+    assert {*draws[:, 2].tolist()} == {0, 1}
+
+
+def batches(images, **changes):
+    config = TrainConfig(**{"batch_size": 12, **changes})
+    return TrainBatches(images, torch.arange(50), config, Normalizer((0.5,) * 3, (0.25,) * 3, torch.device("cpu")))
+
+
+def test_an_epoch_from_its_middle_is_the_tail_of_the_epoch(images):
+    whole, tail = list(batches(images)(1)), list(batches(images)(1, 3))
+    assert len(whole) == 5
+    for (x, y), (x_tail, y_tail) in zip(whole[3:], tail, strict=True):
+        assert torch.equal(x, x_tail)
+        assert torch.equal(y, y_tail)
+
+
+def test_batches_of_an_epoch_have_one_size_and_repeat_no_image(images):
+    source = batches(images, batch_size=16)
+    labels = [y for _, y in source(0)]
+    assert {len(y) for y in labels} == {12}  # 50 images in 4 steps
+    assert len({*torch.cat(labels).tolist()}) == 48
+
+
+def test_normalising_is_subtracting_the_mean_and_dividing_by_the_deviation(images):
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    got = Normalizer(mean, std, torch.device("cpu"))(images)
+    expected = (images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-6)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_measuring_sees_every_image_once_in_order(images):
+    normalize = Normalizer((0.0,) * 3, (1 / 255,) * 3, torch.device("cpu"))
+    seen = torch.cat(list(EvalBatches(images, 16, normalize)))
+    torch.testing.assert_close(seen, images.float())

@@ -1,0 +1,241 @@
+"""Result objects that the tests of reporting draw. The figures are invented, but add up."""
+
+from __future__ import annotations
+
+import random
+
+from resnetcli.metrics import scores
+from resnetcli.results import (
+    BatchCheck,
+    CheckpointInfo,
+    CheckpointProblem,
+    CheckpointsResult,
+    DataResult,
+    DryRunResult,
+    EpochRow,
+    EvaluateResult,
+    FileInfo,
+    Guess,
+    InspectResult,
+    LayerRow,
+    Prediction,
+    PredictResult,
+    Protocol,
+    Scores,
+    TrainResult,
+)
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def ten_class_scores(images: int = 10_000) -> Scores:
+    """Answers that are right about five times in six, and otherwise often off by two classes, as cat and dog are."""
+    draw = random.Random(0)
+    labels = [i % 10 for i in range(images)]
+    right = [draw.random() < (0.92, 0.93, 0.75, 0.62, 0.8, 0.72, 0.9, 0.88, 0.93, 0.9)[label] for label in labels]
+    near = [draw.random() < 0.5 for _ in labels]
+    other = [draw.randrange(10) for _ in labels]
+    predicted = [
+        label if ok else (label + 2) % 10 if close else guess
+        for label, ok, close, guess in zip(labels, right, near, other, strict=True)
+    ]
+    confidence = [draw.betavariate(8, 1.2) if ok else draw.betavariate(4, 3) for ok in right]
+    return scores(
+        classes=CLASSES,
+        labels=labels,
+        predicted=predicted,
+        in_top5=[a == b or draw.random() < 0.93 for a, b in zip(labels, predicted, strict=True)],
+        confidence=confidence,
+        true_probability=[p if a == b else (1 - p) / 3 for p, a, b in zip(confidence, labels, predicted, strict=True)],
+    )
+
+
+def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
+    return EvaluateResult(
+        checkpoint="runs/quick-1/checkpoints/step-0000880",
+        protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta=False),
+        scores=ten_class_scores(),
+        device="cpu",
+        seconds=12.34,
+        images_per_s=810.4,
+        files=files,
+    )
+
+
+def history(epochs: int = 5) -> tuple[EpochRow, ...]:
+    return tuple(
+        EpochRow(
+            epoch=epoch,
+            step=88 * epoch,
+            train_loss=2.1 / epoch**0.7,
+            train_top1=0.9 - 0.6 / epoch,
+            val_loss=2.0 / epoch**0.6,
+            val_top1=0.87 - 0.5 / epoch,
+            lr=0.1 * (1 - epoch / (epochs + 1)),
+            images_per_s=1234.5,
+            seconds=36.4,
+            memory_mib=512.25,
+        )
+        for epoch in range(1, epochs + 1)
+    )
+
+
+def train_result(epochs: int = 5) -> TrainResult:
+    return TrainResult(
+        run_dir="runs/quick-1",
+        checkpoint="runs/quick-1/checkpoints/step-0000880",
+        epochs=epochs,
+        steps=88 * epochs,
+        stopped="finished",
+        train_seconds=182.0,
+        history=history(epochs),
+        test=evaluate_result(),
+    )
+
+
+def checkpoint_info() -> CheckpointInfo:
+    return CheckpointInfo(
+        path="runs/quick-1/checkpoints/step-0000880",
+        kind="checkpoint",
+        step=880,
+        epoch=10.0,
+        created="2026-11-02T10:11:12Z",
+        recipe="quick",
+        data="cifar10",
+        chosen_by="val",
+        metrics={"val_top1": 0.8341, "val_loss": 0.51234},
+        class_names=CLASSES,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.247, 0.2435, 0.2616),
+        versions={"resnetcli": "0.1.0", "torch": "2.10.0"},
+        files=(
+            FileInfo(name="model.safetensors", size=35_600_000, sha256="0123456789abcdef" * 4),
+            FileInfo(name="trainer.safetensors", size=71_200_000, sha256="fedcba9876543210" * 4),
+        ),
+        best=True,
+        last=True,
+    )
+
+
+def checkpoints_result() -> CheckpointsResult:
+    older = checkpoint_info().model_copy(
+        update={
+            "path": "runs/quick-1/checkpoints/step-0000440",
+            "step": 440,
+            "epoch": 5.0,
+            "best": False,
+            "last": False,
+        }
+    )
+    return CheckpointsResult(
+        command="checkpoints list",
+        checkpoints=(older, checkpoint_info()),
+        problems=(
+            CheckpointProblem(path="runs/quick-1/checkpoints/step-0000704", message="model.safetensors is short"),
+        ),
+    )
+
+
+def inspect_result() -> InspectResult:
+    """Half of a network: a stem, a stage of two blocks and a head."""
+
+    def layer(path: str, kind: str, shape: tuple[int, ...], parameters: int, macs: int) -> LayerRow:
+        return LayerRow(
+            path=path,
+            kind=kind,
+            depth=path.count(".") + 1 if path else 0,
+            output_shape=shape,
+            parameters=parameters,
+            trainable=parameters,
+            buffers=0,
+            macs=macs,
+            activation_bytes=4 * shape[1] * 64,
+        )
+
+    return InspectResult(
+        architecture="simplified ResNet-50 for 32x32 images",
+        shortcut="identity",
+        input_shape=(1, 3, 32, 32),
+        layers=(
+            layer("", "ResNet", (1, 10), 8_882_762, 59_174_976),
+            layer("layer1", "Sequential", (1, 64, 8, 8), 9_536, 2_408_448),
+            layer("layer1.conv", "Conv2d 7x7 /2", (1, 64, 16, 16), 9_408, 2_408_448),
+            layer("layer1.bn", "BatchNorm2d", (1, 64, 16, 16), 128, 0),
+            layer("layer2", "Sequential", (1, 256, 4, 4), 200_000, 9_000),
+            layer("layer2.0", "ResidualBlock", (1, 256, 8, 8), 100_000, 4_500),
+            layer("layer2.0.branch", "Sequential", (1, 256, 8, 8), 100_000, 4_500),
+            layer("layer2.1", "ResidualBlock", (1, 256, 4, 4), 100_000, 4_500),
+            layer("head", "Linear", (1, 10), 10_250, 10_240),
+        ),
+        convolutions=45,
+        parameters=8_882_762,
+        trainable_parameters=8_872_512,
+        buffer_elements=32_173,
+        macs=59_174_976,
+        conv_macs=59_164_736,
+        flops=118_349_952,
+        parameter_bytes=35_531_048,
+        activation_bytes=1_572_864,
+        checkpoint=checkpoint_info(),
+    )
+
+
+def predict_result() -> PredictResult:
+    return PredictResult(
+        checkpoint="runs/quick-1",
+        tta=True,
+        predictions=(
+            Prediction(
+                path="pictures/[red]cat.jpg",
+                guesses=(
+                    Guess(label="cat", probability=0.8123),
+                    Guess(label="dog", probability=0.1),
+                    Guess(label="deer", probability=0.04),
+                ),
+                notices=("640×480 squeezed to 32×32",),
+            ),
+            Prediction(path="pictures/broken.png", error="not an image: ends after 12 bytes"),
+            Prediction(
+                path="pictures/vögel/ente.webp",
+                guesses=(Guess(label="bird", probability=0.51), Guess(label="frog", probability=0.3)),
+            ),
+        ),
+        failed=1,
+    )
+
+
+def dry_run_result() -> DryRunResult:
+    return DryRunResult(
+        config={"recipe": "quick", "epochs": 10, "lr": 0.1, "flip": True, "init": None},
+        origins={"recipe": "default", "epochs": "flag", "lr": "recipe", "flip": "default", "init": "default"},
+        device="cpu",
+        precision="fp32",
+        parameters=8_882_762,
+        train_images=45_000,
+        val_images=5_000,
+        steps=880,
+        first_loss=2.3026,
+        step_seconds=0.412,
+        estimated_seconds=3_725.0,
+        peak_memory=1_503_238_553,
+        disk_needed=320_000_000,
+        disk_free=12_000_000_000,
+    )
+
+
+def data_result() -> DataResult:
+    return DataResult(
+        command="data verify",
+        data="cifar10",
+        path="cache/resnetcli/cifar10",
+        source="official",
+        size=184_380_000,
+        seconds=1.234,
+        batches=(
+            BatchCheck(name="data_batch_1", images=10_000, sha256="54636561a3ce25bd" * 4, ok=True),
+            BatchCheck(name="test_batch", images=10_000, sha256="f53d8d457504f7cf" * 4, ok=False),
+        ),
+        class_counts=dict.fromkeys(CLASSES[:3], 5_000),
+        mean=(125.3069, 122.9502, 113.866),
+        std=(62.9932, 62.0887, 66.7049),
+    )

@@ -1,0 +1,78 @@
+"""Files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from resnetcli.reporting import files
+from resnetcli.results import Answer, Guess, Prediction, PredictResult
+from tests.reporting.examples import CLASSES, evaluate_result, history, predict_result, ten_class_scores
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    assert text.endswith("\n")
+    assert "\r" not in text
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_per_class_csv_has_every_class_with_numbers_that_parse_back() -> None:
+    scores = ten_class_scores()
+    for row, score in zip(rows(files.per_class_csv(scores)), scores.classes, strict=True):
+        assert row["class"] == score.name
+        assert int(row["support"]) == score.support
+        assert float(row["accuracy"]) == score.accuracy.value
+        assert float(row["low"]) == score.accuracy.low
+        assert float(row["high"]) == score.accuracy.high
+        assert float(row["precision"]) == score.precision
+        assert float(row["f1"]) == score.f1
+
+
+def test_confusion_csv_is_the_matrix_with_names() -> None:
+    scores = ten_class_scores()
+    table = rows(files.confusion_csv(scores))
+    assert [row["actual"] for row in table] == list(CLASSES)
+    assert [tuple(int(row[name]) for name in CLASSES) for row in table] == list(scores.confusion)
+
+
+def test_answers_csv_names_classes() -> None:
+    text = files.answers_csv(ten_class_scores(), [Answer(7, 3, 5, 0.5)])
+    assert rows(text) == [{"image": "7", "label": "cat", "predicted": "dog", "correct": "0", "confidence": "0.5"}]
+
+
+def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> None:
+    good, failed, short = rows(files.predictions_csv(predict_result()))
+    assert (good["label_1"], float(good["probability_1"]), good["label_3"]) == ("cat", 0.8123, "deer")
+    assert good["notices"] == "640×480 squeezed to 32×32"
+    assert (failed["label_1"], failed["error"]) == ("", "not an image: ends after 12 bytes")
+    assert (short["label_2"], short["label_3"], short["error"]) == ("frog", "", "")
+
+
+def test_a_path_with_commas_quotes_and_newlines_survives_the_csv() -> None:
+    path = 'a,"b"\nc.png'
+    result = PredictResult(checkpoint="x", tta=False, predictions=(Prediction(path=path, error="no"),), failed=1)
+    assert rows(files.predictions_csv(result))[0]["path"] == path
+
+
+def test_a_file_name_that_is_not_unicode_can_be_written_as_utf8() -> None:
+    prediction = Prediction(path="caf\udce9.png", guesses=(Guess(label="cat", probability=1.0),))
+    result = PredictResult(checkpoint="x", tta=False, predictions=(prediction,), failed=0)
+    assert b"caf\\udce9.png" in files.predictions_csv(result).encode("utf-8")
+    assert json.loads(files.to_json(result))["predictions"][0]["path"] == "caf\udce9.png"
+
+
+def test_json_is_one_indented_ascii_document_that_reads_back_as_the_result() -> None:
+    result = evaluate_result()
+    text = files.to_json(result)
+    assert text.startswith('{\n  "schema_version": 1,')
+    assert text.endswith("}\n")
+    assert text.isascii()
+    assert type(result).model_validate_json(text) == result
+
+
+def test_json_has_null_for_what_is_not_a_number() -> None:
+    row = history(1)[0].model_copy(update={"train_loss": float("nan"), "val_loss": float("inf")})
+    document = json.loads(files.to_json_line(row), parse_constant=lambda name: f"invalid {name}")
+    assert document["train_loss"] is None
+    assert document["val_loss"] is None

@@ -1,0 +1,205 @@
+"""Reports of every command, against golden files and in surroundings that leave little room."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from rich.console import RenderableType
+
+from resnetcli.metrics import scores
+from resnetcli.reporting import tables
+from resnetcli.reporting.heatmap import ConfusionHeatmap
+from resnetcli.reporting.inspect_view import inspect_tree
+from resnetcli.reporting.scores_view import most_confused_table, per_class_table
+from resnetcli.reporting.train_view import ROWS_SHOWN, history_table
+from resnetcli.results import CheckpointsResult, Scores
+from tests.golden import assert_golden, drawn
+from tests.reporting.examples import (
+    CLASSES,
+    checkpoints_result,
+    data_result,
+    dry_run_result,
+    evaluate_result,
+    history,
+    inspect_result,
+    predict_result,
+    ten_class_scores,
+    train_result,
+)
+
+REPORTS: dict[str, RenderableType] = {
+    "evaluate": tables.evaluation(evaluate_result(("report/report.json", "report/confusion.png"))),
+    "inspect": tables.network(inspect_result(), 2),
+    "checkpoints": tables.checkpoints(checkpoints_result()),
+    "predict": tables.predictions(predict_result()),
+    "dry_run": tables.dry_run(dry_run_result()),
+    "data": tables.data(data_result()),
+    "train": tables.training(train_result()),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_in_a_pipe_is_the_golden_one(name: str) -> None:
+    assert_golden(name, drawn(REPORTS[name]))
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_a_report_follows_the_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert_golden(f"evaluate-{columns}", drawn(REPORTS["evaluate"]))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_has_ascii_glyphs_only_where_the_stream_is_not_utf8(name: str, encoding: str) -> None:
+    assert drawn(REPORTS[name], encoding).replace("ö", "o").isascii()
+
+
+def test_an_ascii_report_is_the_golden_one() -> None:
+    assert_golden("evaluate-ascii", drawn(REPORTS["evaluate"], "ascii"))
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_says_the_same_without_colour_as_with_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    without = drawn(REPORTS[name], terminal=True)
+    monkeypatch.delenv("NO_COLOR")
+    with_colour = drawn(REPORTS[name], terminal=True)
+    assert _stripped(without) == _stripped(with_colour) == drawn(REPORTS[name])
+
+
+def test_classes_come_worst_first() -> None:
+    lines = drawn(per_class_table(ten_class_scores())).split("\n")
+    names = [line.split()[0] for line in lines if line.split() and line.split()[0] in CLASSES]
+    by_accuracy = sorted(ten_class_scores().classes, key=lambda c: c.accuracy.value)
+    assert names == [c.name for c in by_accuracy]
+
+
+def test_a_class_without_images_has_dashes_instead_of_figures() -> None:
+    line = next(line for line in drawn(per_class_table(_two_of_three())).split("\n") if line.startswith("ship"))
+    assert line.split() == ["ship", "–", "–", "0", "0.00", "%", "–"]
+
+
+def test_narrow_consoles_lose_columns_but_never_half_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "46")
+    text = drawn(per_class_table(ten_class_scores()))
+    assert "…" not in text
+    assert "precision" not in text
+    assert "62.09–67.99 %" in text
+
+
+def test_answers_without_a_mistake_have_no_table_of_mistakes() -> None:
+    perfect = scores(
+        classes=["cat", "dog"],
+        labels=[0, 1],
+        predicted=[0, 1],
+        in_top5=[True, True],
+        confidence=[1.0, 1.0],
+        true_probability=[1.0, 1.0],
+    )
+    assert drawn(most_confused_table(perfect)) == "No image was taken for another class.\n"
+    assert drawn(ConfusionHeatmap(perfect)).count("100%") == 2
+
+
+def test_the_heat_map_holds_every_count_of_the_matrix() -> None:
+    result = ten_class_scores()
+    lines = drawn(ConfusionHeatmap(result)).split("\n")
+    counts = [line.split()[1:] for line in lines if line.split() and line.split()[0] in CLASSES and "%" not in line]
+    rows = [
+        [0 if cell == "·" else int(cell) for cell in row] for row in counts if all(c == "·" or c.isdigit() for c in row)
+    ]
+    assert [tuple(row) for row in rows] == list(result.confusion)
+
+
+def test_the_heat_map_shades_cells_on_a_colour_terminal() -> None:
+    backgrounds = re.findall(r"48;[25];[\d;]+m", drawn(ConfusionHeatmap(ten_class_scores()), terminal=True))
+    assert len(set(backgrounds)) > 3
+
+
+def test_a_heat_map_without_room_says_where_the_matrix_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    text = drawn(ConfusionHeatmap(ten_class_scores()))
+    assert "10 classes need 55 columns" in " ".join(text.split())
+    assert "confusion.csv" in text
+
+
+@pytest.mark.parametrize(("depth", "shown"), [(0, 1), (1, 4), (2, 8), (None, 9)])
+def test_the_layer_tree_ends_at_its_depth(depth: int | None, shown: int) -> None:
+    table = drawn(inspect_tree(inspect_result(), depth)).split("╭")[0]
+    rows = [line for line in table.split("\n")[3:] if "×" in line]
+    assert len(rows) == shown
+    assert ("not shown (--depth)" in table) == (shown < 9)
+
+
+def test_macs_and_flops_are_both_named() -> None:
+    text = drawn(tables.network(inspect_result(), 1))
+    assert "59,174,976 multiply-accumulates per image" in text
+    assert "118,349,952 per image (2 × MACs)" in text
+    assert "8,872,512 trainable, 10,250 not" in text
+
+
+def test_a_failed_picture_keeps_its_reason_and_the_others_their_answers() -> None:
+    text = drawn(REPORTS["predict"])
+    assert "not an image: ends after 12 bytes" in text
+    assert "pictures/[red]cat.jpg" in text
+    assert "2 pictures classified with runs/quick-1" in text
+    assert "1 failed" in text
+
+
+def test_a_long_history_shows_its_first_and_its_last_epochs() -> None:
+    lines = drawn(history_table(history(100))).split("\n")
+    epochs = [line.split()[0] for line in lines[3:] if line.strip()]
+    assert epochs == ["1", "…", *(str(epoch) for epoch in range(102 - ROWS_SHOWN, 101))]
+
+
+def test_a_final_run_has_dashes_for_what_was_not_validated() -> None:
+    rows = tuple(row.model_copy(update={"val_loss": None, "val_top1": None}) for row in history(2))
+    text = drawn(history_table(rows))
+    assert text.count("–") == 4
+    assert "★" not in text
+
+
+def test_the_summary_of_a_run_ends_with_commands_that_a_shell_takes() -> None:
+    result = train_result().model_copy(update={"run_dir": "runs/my run"})
+    text = drawn(tables.training(result))
+    assert "resnetcli evaluate 'runs/my run'" in text
+    assert "--checkpoint 'runs/my run'" in text
+
+
+def test_a_run_stopped_before_its_first_epoch_still_has_a_summary() -> None:
+    result = train_result().model_copy(update={"history": (), "test": None, "epochs": 0, "stopped": "max_time"})
+    assert "stopped by --max-time" in drawn(tables.training(result))
+
+
+def test_an_empty_list_of_checkpoints_says_so() -> None:
+    assert (
+        drawn(tables.checkpoints(CheckpointsResult(command="checkpoints list", checkpoints=()))) == "no checkpoints\n"
+    )
+
+
+def test_a_verification_without_problems_says_so() -> None:
+    result = checkpoints_result().model_copy(update={"command": "checkpoints verify", "problems": ()})
+    assert "2 checkpoints intact" in drawn(tables.checkpoints(result))
+
+
+def test_a_prune_names_what_it_removed() -> None:
+    result = CheckpointsResult(command="checkpoints prune", checkpoints=(), removed=("runs/a/step-0000001",))
+    assert drawn(tables.checkpoints(result)) == "removed runs/a/step-0000001\n"
+
+
+def _two_of_three() -> Scores:
+    """Cats and dogs, and a class without a single image that is predicted once."""
+    return scores(
+        classes=["cat", "dog", "ship"],
+        labels=[0, 1, 1],
+        predicted=[0, 1, 2],
+        in_top5=[True] * 3,
+        confidence=[0.9] * 3,
+        true_probability=[0.9] * 3,
+    )
+
+
+def _stripped(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

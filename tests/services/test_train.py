@@ -1,0 +1,175 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetcli.checkpoints.manager import newest_intact
+from resnetcli.config import TrainConfig
+from resnetcli.errors import CheckpointError, Interrupted, RunInUseError, UsageError
+from resnetcli.events import CheckpointSaved, EpochDone, Notice, RunStarted, StepDone, ignore
+from resnetcli.interrupts import StopRequest
+from resnetcli.services.run_folder import new_run_folder
+from resnetcli.services.train import dry_run, resume, train
+from tests.foreign import lived_in
+from tests.services.runs import short_config, short_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    events = []
+    result = short_run(tmp_path_factory.mktemp("whole"), events.append, name="whole")
+    return result, events
+
+
+def assert_same_end(run_a, run_b):
+    _, a, _ = newest_intact(run_a)
+    _, b, _ = newest_intact(run_b)
+    for kind in ("model", "trainer"):
+        left, right = getattr(a, kind), getattr(b, kind)
+        assert left.keys() == right.keys()
+        for name in left:
+            assert left[name].numpy().tobytes() == right[name].numpy().tobytes(), (kind, name)
+
+
+def test_a_run_leaves_config_metrics_and_checkpoints(whole, tmp_path):
+    result, events = whole
+    run = Path(result.run_dir)
+    assert (result.epochs, result.steps, result.stopped) == (2, 8, "finished")
+    assert sorted(p.name for p in run.iterdir() if not p.name.startswith(".")) == [
+        "checkpoints", "config.json", "metrics.csv", "metrics.jsonl",
+    ]  # fmt: skip
+    assert TrainConfig.model_validate_json((run / "config.json").read_text()).name == "whole"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    table = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    assert [r["epoch"] for r in rows] == [1, 2]
+    assert float(table[1]["val_top1"]) == rows[1]["val_top1"] == result.history[1].val_top1
+    assert {type(e) for e in events} >= {RunStarted, StepDone, EpochDone, CheckpointSaved}
+
+
+def test_the_test_split_is_measured_once_at_the_end_on_the_best_checkpoint(whole):
+    result, _ = whole
+    assert result.test.protocol.split == "test"
+    assert result.test.protocol.chosen_by == "val"
+    assert result.test.scores.images == 500
+    best = max(result.history, key=lambda row: row.val_top1)
+    assert result.checkpoint.endswith(f"step-{best.step:07d}")
+
+
+def test_the_same_config_gives_the_same_weights(whole, tmp_path):
+    again = short_run(tmp_path, name="again")
+    assert_same_end(Path(whole[0].run_dir), Path(again.run_dir))
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_resume_ends_where_the_uninterrupted_run_ended(whole, tmp_path, stop_after, signum):
+    stop = StopRequest()
+    steps = []
+
+    def on_event(event):
+        if isinstance(event, CheckpointSaved | StepDone):
+            steps.append(event)
+        if len([e for e in steps if isinstance(e, CheckpointSaved)]) >= stop_after:
+            stop.signum = signum
+
+    config = short_config(tmp_path, name="cut", save_every=0.0)
+    with pytest.raises(Interrupted) as caught:
+        train(config, stop=stop, on_event=on_event)
+    assert caught.value.exit_code == 128 + signum
+    assert "--resume" in caught.value.hint
+    result = resume(tmp_path / "cut", {}, stop=StopRequest(), on_event=ignore)
+    assert result.stopped == "finished"
+    assert_same_end(Path(whole[0].run_dir), tmp_path / "cut")
+    assert [(r.train_loss, r.val_top1) for r in result.history] == [
+        (r.train_loss, r.val_top1) for r in whole[0].history
+    ]
+
+
+def test_resume_of_a_finished_run_only_measures_again(whole):
+    result = resume(Path(whole[0].run_dir), {}, stop=StopRequest(), on_event=ignore)
+    assert result.steps == whole[0].steps
+    assert result.test.scores == whole[0].test.scores
+
+
+def test_resume_falls_back_to_an_intact_checkpoint_and_says_so(tmp_path):
+    run = tmp_path / "r"
+    short_run(tmp_path, name="r", epochs=3, keep_last=3)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    data = bytearray((newest / "model.safetensors").read_bytes())
+    data[-1] ^= 255
+    (newest / "model.safetensors").write_bytes(data)
+    events = []
+    result = resume(run, {}, stop=StopRequest(), on_event=events.append)
+    assert result.stopped == "finished"
+    assert any(isinstance(e, Notice) and e.warning and newest.name in e.text for e in events)
+
+
+def test_a_final_run_trains_on_everything_and_reports_its_last_epoch(tmp_path):
+    result = short_run(tmp_path, name="final", val_fraction=0.0, epochs=1)
+    assert result.history[0].val_top1 is None
+    assert result.test.protocol.chosen_by == "none"
+    assert result.checkpoint.endswith("step-0000004")
+
+
+def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_path):
+    path = tmp_path / "f.ckpt"
+    torch.save(lived_in("projection").state_dict(), path)
+    events = []
+    result = short_run(tmp_path, events.append, name="f", init=str(path), epochs=1, lr=1e-6, sgd_lr=1e-6)
+    assert any(isinstance(e, Notice) and "projection" in e.text for e in events)
+    _, snapshot, _ = newest_intact(tmp_path / "f")
+    assert snapshot.header.architecture.shortcut == "projection"
+    assert result.test is not None
+
+
+def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
+    result = short_run(tmp_path, name="t", max_time=1e-6)
+    assert (result.stopped, result.test) == ("max_time", None)
+    resume(tmp_path / "t", {}, stop=StopRequest(), on_event=ignore)
+    assert_same_end(Path(whole[0].run_dir), tmp_path / "t")
+
+
+def test_runs_are_numbered_and_never_overwritten(tmp_path):
+    config = short_config(tmp_path)
+    assert [new_run_folder(config).name for _ in range(2)] == ["quick-1", "quick-2"]
+    named = short_config(tmp_path, name="quick-1")
+    (tmp_path / "quick-1" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="exists"):
+        new_run_folder(named)
+
+
+def test_a_run_that_is_in_use_cannot_be_resumed(whole):
+    program = (
+        "import sys; from pathlib import Path; from resnetcli.checkpoints.manager import RunLock\n"
+        "with RunLock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", program, whole[0].run_dir]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunInUseError):
+            resume(Path(whole[0].run_dir), {}, stop=StopRequest(), on_event=ignore)
+        holder.stdin.close()
+
+
+def test_a_folder_that_is_no_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(CheckpointError, match="not a run directory"):
+        resume(tmp_path, {}, stop=StopRequest(), on_event=ignore)
+
+
+def test_more_images_than_there_are_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="there are 1800"):
+        short_run(tmp_path, limit_train=1801)
+
+
+def test_a_dry_run_takes_a_real_step_and_writes_nothing(tmp_path):
+    result = dry_run(short_config(tmp_path), {"lr": "flag"}, on_event=ignore)
+    assert list(tmp_path.iterdir()) == []
+    assert result.steps == 8
+    assert 1.5 < result.first_loss < 4
+    assert result.estimated_seconds == pytest.approx(8 * result.step_seconds)
+    assert result.disk_needed > 3 * 4 * result.parameters
