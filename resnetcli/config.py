@@ -198,7 +198,6 @@ class EvaluateConfig(ComputeOptions, DataOptions):
     tta: bool = option(
         False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
     )
-    batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
     output: Path | None = option(
         None, "Folder for report.json, per_class.csv, confusion.csv and predictions.csv.", panel="Output"
     )
@@ -220,7 +219,6 @@ class PredictConfig(ComputeOptions):
         False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
     )
     recursive: bool = option(True, "Look into the folders of a folder.", panel="Input")
-    batch_size: int = option(500, "Images at a time.", panel="Machine", unit="images", ge=1, le=65536)
 
 
 class InspectConfig(Config):

@@ -1,4 +1,5 @@
-"""The network as others write it down, with their names and their convolution biases: an original to hold our import against."""
+"""The network as others write it down, with their names and their convolution biases: what our import is held
+against."""
 
 from __future__ import annotations
 

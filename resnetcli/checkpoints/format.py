@@ -118,13 +118,43 @@ def read_header(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file without its tensors. Raises CheckpointError for anything that is none."""
     try:
         with path.open("rb") as file:
-            prefix = file.read(8)
-            size = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if not 2 <= size <= MAX_HEADER_BYTES:
-                raise CheckpointError(f"{path}: not a safetensors file (header of {size:,} bytes)", _HINT)
-            metadata = json.loads(file.read(size)).get("__metadata__", {})
+            return _metadata(file.read(8 + MAX_HEADER_BYTES), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
+
+
+def read_model_header(path: Path) -> ModelHeader:
+    """The header of a file of weights, without the weights. Raises CheckpointError."""
+    return parse(_ours(read_header(path), path), ModelHeader, path)
+
+
+def read_tensors(
+    path: Path, header_model: type[_Model], entry: FileEntry | None = None
+) -> tuple[dict[str, Tensor], _Model]:
+    """Tensors (on the CPU) and header of one of our files, held against its manifest entry if there is one.
+
+    Raises CheckpointError.
+    """
+    try:
+        # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
+    if entry is not None:
+        _check(path, entry, len(data), hashlib.sha256(data).hexdigest())
+    header = parse(_ours(_metadata(data, path), path), header_model, path)
+    try:
+        return safetensors.torch.load(data), header
+    except (safetensors.SafetensorError, ValueError, KeyError, MemoryError) as error:
+        raise CheckpointError(f"{path}: damaged ({error})", _HINT) from error
+
+
+def _metadata(data: bytes, path: Path) -> dict[str, str]:
+    size = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if not 2 <= size <= MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path}: not a safetensors file (header of {size:,} bytes)", _HINT)
+    try:
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors file (its header is not JSON)", _HINT) from error
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -132,18 +162,10 @@ def read_header(path: Path) -> dict[str, str]:
     return metadata
 
 
-def read_tensors(path: Path, header_model: type[_Model]) -> tuple[dict[str, Tensor], _Model]:
-    """Tensors (on the CPU) and header of one of our files. Raises CheckpointError."""
-    metadata = read_header(path)
+def _ours(metadata: dict[str, str], path: Path) -> str:
     if HEADER_KEY not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but without the header that resnetcli writes", _HINT)
-    header = parse(metadata[HEADER_KEY], header_model, path)
-    try:
-        # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
-        tensors = safetensors.torch.load(path.read_bytes())
-    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
-        raise CheckpointError(f"{path}: damaged ({error})", _HINT) from error
-    return tensors, header
+    return metadata[HEADER_KEY]
 
 
 def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
@@ -162,8 +184,8 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
         raise CheckpointError(f"{path}: damaged header ({what})", _HINT) from error
 
 
-def verify_folder(folder: Path) -> Manifest:
-    """Holds each file of a checkpoint against the manifest. Raises CheckpointError with what differs."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a checkpoint folder. Raises CheckpointError."""
     path = folder / MANIFEST_FILE
     try:
         manifest = parse(path.read_bytes(), Manifest, path)
@@ -171,23 +193,23 @@ def verify_folder(folder: Path) -> Manifest:
         raise CheckpointError(f"{folder}: no readable {MANIFEST_FILE} ({error.strerror})", _HINT) from error
     if set(manifest.files) != {MODEL_FILE, TRAINER_FILE}:
         raise CheckpointError(f"{path}: lists {sorted(manifest.files)}, not {MODEL_FILE} and {TRAINER_FILE}", _HINT)
-    for name, entry in manifest.files.items():
-        verify_file(folder / name, entry)
     return manifest
 
 
 def verify_file(path: Path, entry: FileEntry) -> None:
     """Raises CheckpointError where size or sha256 of `path` differ from `entry`."""
     try:
-        size = path.stat().st_size
-        if size != entry.size:
-            difference, what = abs(size - entry.size), "short (truncated?)" if size < entry.size else "too long"
-            raise CheckpointError(f"{path}: {difference:,} bytes {what}", _HINT)
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            _check(path, entry, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
-    if digest != entry.sha256:
+
+
+def _check(path: Path, entry: FileEntry, size: int, sha256: str) -> None:
+    if size != entry.size:
+        difference, what = abs(size - entry.size), "short (truncated?)" if size < entry.size else "too long"
+        raise CheckpointError(f"{path}: {difference:,} bytes {what}", _HINT)
+    if sha256 != entry.sha256:
         raise CheckpointError(f"{path}: its sha256 is not the one in the manifest (damaged or altered)", _HINT)
 
 

@@ -22,8 +22,9 @@ from resnetcli.checkpoints.format import (
     TrainerHeader,
     encode,
     manifest_for,
+    read_manifest,
+    read_model_header,
     read_tensors,
-    verify_folder,
 )
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 
@@ -85,28 +86,36 @@ def is_run(path: Path) -> bool:
 
 def read_model(folder: Path) -> tuple[dict[str, Tensor], ModelHeader]:
     """Weights of a checkpoint folder, held against its manifest. Raises CheckpointError."""
-    verify_folder(folder)
-    return read_tensors(folder / MODEL_FILE, ModelHeader)
+    return read_tensors(folder / MODEL_FILE, ModelHeader, read_manifest(folder).files[MODEL_FILE])
 
 
-def best_folder(run_dir: Path) -> Path | None:
-    """The intact checkpoint with the highest validation accuracy (of equals the earliest), where none was validated
-    (a final run) the newest. Raises CheckpointError if there are checkpoints, but none is intact."""
-    folders = step_folders(run_dir)
-    ranked = []
-    for folder in folders:
+def read_snapshot(folder: Path) -> Snapshot:
+    """Everything in a checkpoint folder, held against its manifest. Raises CheckpointError."""
+    trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader, read_manifest(folder).files[TRAINER_FILE])
+    return Snapshot(*read_model(folder), trainer, position)
+
+
+def best_first(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run in the order of preference: by validation accuracy (of equals the earliest), then
+    those that were not validated, newest first, as in a final run."""
+    scores = {folder: _score(folder) for folder in step_folders(run_dir)}
+    validated = [folder for folder, score in scores.items() if score >= 0]
+    rest = [folder for folder in reversed(scores) if scores[folder] < 0]
+    return sorted(validated, key=lambda folder: -scores[folder]) + rest
+
+
+def read_best(run_dir: Path) -> tuple[Path, dict[str, Tensor], ModelHeader]:
+    """Folder, weights and header of the best checkpoint that is intact. Raises CheckpointError where none is."""
+    reasons = []
+    for folder in best_first(run_dir):
         try:
-            verify_folder(folder)
-            header = _header(folder)
-        except CheckpointError:
-            continue
-        ranked.append((header.metrics.get("val_top1", -1.0), folder))
-    if folders and not ranked:
-        raise CheckpointError(f"{run_dir}: none of its {len(folders)} checkpoints is intact", "train again")
-    if not ranked:
-        return None
-    top = max(score for score, _ in ranked)
-    return ranked[-1][1] if top < 0 else next(folder for score, folder in ranked if score == top)
+            return folder, *read_model(folder)
+        except CheckpointError as error:
+            reasons.append(error.message)
+    raise CheckpointError(
+        f"{run_dir}: no checkpoint to use ({'; '.join(reasons) or 'this run has saved none yet'})",
+        "wait for its first, train again, or choose another",
+    )
 
 
 def newest_intact(run_dir: Path) -> tuple[Path, Snapshot, list[str]]:
@@ -115,16 +124,11 @@ def newest_intact(run_dir: Path) -> tuple[Path, Snapshot, list[str]]:
     damaged: list[str] = []
     for folder in reversed(step_folders(run_dir)):
         try:
-            model, header = read_model(folder)
-            trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader)
+            return folder, read_snapshot(folder), damaged
         except CheckpointError as error:
             damaged.append(error.message)
-            continue
-        return folder, Snapshot(model, header, trainer, position), damaged
     reason = "; ".join(damaged) or "it holds no checkpoint yet"
-    raise CheckpointError(
-        f"{run_dir}: nothing to resume ({reason})", "start a new run, or restore the folder from a copy"
-    )
+    raise CheckpointError(f"{run_dir}: nothing to resume ({reason})", "start a new run, or restore it from a copy")
 
 
 class CheckpointManager:
@@ -158,25 +162,13 @@ class CheckpointManager:
 
 def prunable(run_dir: Path, keep_last: int) -> list[Path]:
     """What may go: all but the newest `keep_last` and the best."""
-    folders = step_folders(run_dir)
-    if len(folders) <= keep_last:
-        return []
-    scores = {folder: _score(folder) for folder in folders}
-    top = max(scores.values())
-    best = next(folder for folder in folders if scores[folder] == top) if top >= 0 else None
-    return [folder for folder in folders[:-keep_last] if folder != best]
-
-
-def _header(folder: Path) -> ModelHeader:
-    from resnetcli.checkpoints.format import HEADER_KEY, parse, read_header
-
-    path = folder / MODEL_FILE
-    return parse(read_header(path).get(HEADER_KEY, ""), ModelHeader, path)
+    kept = {*step_folders(run_dir)[-keep_last:], *best_first(run_dir)[:1]}
+    return [folder for folder in step_folders(run_dir) if folder not in kept]
 
 
 def _score(folder: Path) -> float:
-    """Validation accuracy by the header alone; a damaged one never counts as best."""
+    """Validation accuracy by the header alone, -1 where there is none; a damaged header never counts as best."""
     try:
-        return _header(folder).metrics.get("val_top1", -1.0)
+        return read_model_header(folder / MODEL_FILE).metrics.get("val_top1", -1.0)
     except CheckpointError:
         return -1.0

@@ -13,13 +13,12 @@ from resnetcli.checkpoints.format import (
     MANIFEST_FILE,
     MODEL_FILE,
     Architecture,
-    Manifest,
     ModelHeader,
     Normalization,
-    parse,
+    read_manifest,
     read_tensors,
 )
-from resnetcli.checkpoints.manager import best_folder, is_run, read_model, step_folders
+from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
 from resnetcli.config import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results import CheckpointInfo, FileInfo
@@ -52,13 +51,8 @@ def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkp
                 f"{target}: neither a run directory nor a checkpoint directory",
                 f"a run holds checkpoints/, a checkpoint holds {MODEL_FILE}",
             )
-        best = best_folder(path)
-        if best is None:
-            raise CheckpointError(
-                f"{target}: this run has saved no checkpoint yet", "wait for its first, or choose another"
-            )
-        weights, header = read_model(best)
-        return Checkpoint(best, "run", weights, header)
+        folder, weights, header = read_best(path)
+        return Checkpoint(folder, "run", weights, header)
     if path.suffix == ".safetensors":
         weights, header = read_tensors(path, ModelHeader)
         return Checkpoint(path, "portable", weights, header)
@@ -108,11 +102,8 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
 def describe(checkpoint: Checkpoint) -> CheckpointInfo:
     """What `inspect` and `checkpoints` show of it."""
     header = checkpoint.header
-    files: tuple[FileInfo, ...] = ()
-    manifest = checkpoint.path / MANIFEST_FILE
-    if checkpoint.path.is_dir():
-        entries = parse(manifest.read_bytes(), Manifest, manifest).files
-        files = tuple(FileInfo(name=name, size=e.size, sha256=e.sha256) for name, e in entries.items())
+    entries = read_manifest(checkpoint.path).files if checkpoint.path.is_dir() else {}
+    files = tuple(FileInfo(name=name, size=entry.size, sha256=entry.sha256) for name, entry in entries.items())
     return CheckpointInfo(
         path=str(checkpoint.path),
         kind=checkpoint.kind,

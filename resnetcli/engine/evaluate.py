@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+INFERENCE_ROWS = {"cpu": 32, "cuda": 500}
+"""Few on a CPU, where more are no faster (measured: 595 images/s at 32, 606 at 256) and one picture should not wait
+for many."""
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -22,16 +26,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def logits_of(model: nn.Module, images: Tensor, *, tta: bool = False) -> Tensor:
-    """float32[N,3,H,W] to logits float32[N,C] in full precision, call it inside `evaluating`. With `tta` the mean of
-    the logits of the image and its mirror image.
+def inference_rows(device: torch.device) -> int:
+    """Images that are computed at a time on this device."""
+    return INFERENCE_ROWS.get(device.type, INFERENCE_ROWS["cpu"])
 
-    A single image is computed as two: torch takes other kernels for a batch of one, whose sums differ in the last
-    bits, and an image's answer must not depend on the company it is in.
+
+def logits_of(model: nn.Module, images: Tensor, *, tta: bool = False) -> Tensor:
+    """float32[N,3,H,W] to logits float32[N,C] in full precision, to be called inside `evaluating`; N at most
+    `inference_rows`.
+
+    With `tta` the mean of the logits of the image and of its mirror image. Whatever N is, `inference_rows` rows are
+    computed: the shape of a batch decides how torch splits the sums, and an image's answer must not depend on the
+    company it is in.
     """
-    count = len(images)
-    if count == 1:
-        images = images.expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    count, rows = len(images), inference_rows(images.device)
+    if count < rows:
+        padded = torch.zeros_like(images[:1]).expand(rows, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        padded[:count] = images
+        images = padded
     logits = model(images)
     if tta:
         logits = (logits + model(images.flip(3))) / 2

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
-from resnetcli.results import Answer, EpochRow, PredictResult, Scores
+from resnetcli.results import Answer, PredictResult, Scores
 
 
 def to_json(result: BaseModel) -> str:

@@ -1,4 +1,4 @@
-"""PNG plots, as bytes. matplotlib is imported where a plot is drawn, through its object interface: no pyplot, no global state."""
+"""PNG plots, as bytes. matplotlib comes in where one is drawn, by its object interface: no pyplot, no global state."""
 
 from __future__ import annotations
 

@@ -84,11 +84,10 @@ def _survey(run: Path) -> tuple[tuple[CheckpointInfo, ...], tuple[CheckpointProb
     problems: list[CheckpointProblem] = []
     for folder in manager.step_folders(run):
         try:
-            infos.append(describe(Checkpoint(folder, "checkpoint", *manager.read_model(folder))))
+            snapshot = manager.read_snapshot(folder)
+            infos.append(describe(Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)))
         except CheckpointError as error:
             problems.append(CheckpointProblem(path=str(folder), message=error.message))
-    best = manager.best_folder(run) if infos else None
-    marked = tuple(
-        info.model_copy(update={"best": info.path == str(best), "last": info is infos[-1]}) for info in infos
-    )
+    best = next((str(folder) for folder in manager.best_first(run) if str(folder) in {i.path for i in infos}), None)
+    marked = tuple(info.model_copy(update={"best": info.path == best, "last": info is infos[-1]}) for info in infos)
     return marked, tuple(problems)

@@ -13,7 +13,7 @@ from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_split
-from resnetcli.engine.evaluate import collect_logits
+from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import resolve_runtime
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import OnEvent, Progress
@@ -53,7 +53,7 @@ def measure(
         )
     images, labels = select_split(dataset, config.split, checkpoint)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, device)
-    batches = EvalBatches(images.to(device), config.batch_size, normalize)
+    batches = EvalBatches(images.to(device), inference_rows(device), normalize)
     start = time.perf_counter()
     task = f"Evaluating on {config.split}"
     logits = collect_logits(

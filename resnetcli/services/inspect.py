@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from resnetcli.checkpoints.reading import describe
 from resnetcli.config import CLASS_NAMES, IMAGE_SIZE, InspectConfig
 from resnetcli.events import OnEvent
@@ -17,8 +15,7 @@ def inspect(config: InspectConfig, *, on_event: OnEvent) -> InspectResult:
     """Describes the network of a checkpoint, or without one a fresh network. Raises CheckpointError."""
     info, size = None, IMAGE_SIZE
     if config.checkpoint is None:
-        with torch.device("meta"):
-            network = ResNet(len(CLASS_NAMES), config.shortcut)
+        network = ResNet(len(CLASS_NAMES), config.shortcut)
     else:
         checkpoint, network = open_network(config.checkpoint, on_event)
         info, size = describe(checkpoint), checkpoint.header.architecture.image_size

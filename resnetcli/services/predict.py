@@ -13,7 +13,7 @@ import torch
 from resnetcli.config import PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data.batches import Normalizer
-from resnetcli.engine.evaluate import evaluating, logits_of
+from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.engine.runtime import resolve_runtime
 from resnetcli.errors import DataError
 from resnetcli.events import OnEvent, Progress
@@ -51,7 +51,7 @@ def predict(
         ]
 
     done: list[Prediction] = []
-    for read in _chunks(_decoded(config, header.architecture.image_size, stdin), config.batch_size):
+    for read in _chunks(_decoded(config, header.architecture.image_size, stdin), inference_rows(runtime.device)):
         guesses = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
         for path, item in read:
             if isinstance(item, DataError):

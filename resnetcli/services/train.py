@@ -21,7 +21,7 @@ from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_limit, stratified_split
-from resnetcli.engine.evaluate import collect_logits, loss_and_top1
+from resnetcli.engine.evaluate import collect_logits, inference_rows, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.engine.runtime import Runtime, peak_memory, resolve_runtime, seed_everything, versions
 from resnetcli.errors import CheckpointError, UsageError
@@ -34,8 +34,6 @@ from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
 from resnetcli.services.networks import MEAN, STD, build, channels_last, open_network
 from resnetcli.services.run_folder import new_run_folder
-
-VAL_BATCH_SIZE = EvaluateConfig.model_fields["batch_size"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,7 @@ def prepare(config: TrainConfig, runtime: Runtime, on_event: OnEvent) -> Setup:
     if device.type == "cpu" and runtime.precision == "bf16":
         network = accelerate(network)
     trainer = Trainer(network.to(device), batches, config, runtime)
-    val_batches = EvalBatches(images[val].to(device), VAL_BATCH_SIZE, normalize)
+    val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
     return Setup(config, runtime, dataset, trainer, (val_batches, labels[val]), header)
 
 

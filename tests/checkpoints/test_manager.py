@@ -21,9 +21,10 @@ from resnetcli.checkpoints.manager import (
     CheckpointManager,
     RunLock,
     Snapshot,
-    best_folder,
+    best_first,
     newest_intact,
     read_model,
+    read_snapshot,
     step_folders,
 )
 from resnetcli.checkpoints.reading import open_checkpoint
@@ -62,14 +63,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     for step, score in ((1, 0.3), (2, 0.9), (3, None), (4, 0.9), (5, 0.5), (6, None)):
         manager.save(snapshot(step, score))
     assert names(tmp_path) == [2, 5, 6]
-    assert best_folder(tmp_path).name == "step-0000002"
+    assert best_first(tmp_path)[0].name == "step-0000002"
 
 
 def test_the_best_of_a_final_run_is_its_last(tmp_path):
     manager = CheckpointManager(tmp_path, keep_last=3)
     for step in (1, 2, 3):
         manager.save(snapshot(step))
-    assert best_folder(tmp_path).name == "step-0000003"
+    assert best_first(tmp_path)[0].name == "step-0000003"
 
 
 def damage(path, how):
@@ -95,7 +96,7 @@ def test_damage_is_found_and_the_previous_checkpoint_is_taken(tmp_path, file, ho
         text = (tmp_path / "checkpoints/step-0000002/manifest.json").read_text().replace('"size": ', '"size": 1')
         (tmp_path / "checkpoints/step-0000002/manifest.json").write_text(text)
     with pytest.raises(CheckpointError, match="step-0000002"):
-        read_model(tmp_path / "checkpoints/step-0000002")
+        read_snapshot(tmp_path / "checkpoints/step-0000002")
     folder, found, damaged = newest_intact(tmp_path)
     assert folder.name == "step-0000001"
     assert found.position.global_step == 1

@@ -67,8 +67,8 @@ CASES: list[tuple[str, int, str]] = [
     ("evaluate x --output text.txt", 2, "--output text.txt: is a file"),
     ("evaluate a b", 2, "unexpected extra argument"),
     ("evaluate x --split tset", 2, "did you mean test?"),
-    ("evaluate x --batch-size 0", 2, "--batch-size 0: must be greater than or equal to 1"),
-    ("evaluate x --batch-size 1e9", 2, "--batch-size 1e9: must be a whole number"),
+    ("evaluate x --threads -1", 2, "--threads -1: must be greater than or equal to 0"),
+    ("evaluate x --threads 1e9", 2, "--threads 1e9: must be a whole number"),
     # predict
     ("predict", 2, "no picture given"),
     ("predict a.png", 2, "no checkpoint given"),

@@ -70,8 +70,8 @@ def test_the_list_of_commands_says_what_the_command_says_of_itself(name: str) ->
 
 
 def test_units_are_shown_with_defaults(cli: Cli) -> None:
-    out = cli("evaluate", "--help").out
-    assert "[default: 500 images]" in out
+    out = cli("inspect", "--help").out
+    assert "[default: 1 images]" in out
     assert "RESNETCLI_BATCH_SIZE" in out
 
 

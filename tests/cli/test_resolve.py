@@ -142,8 +142,8 @@ def test_an_unknown_variable_is_pointed_out_with_the_right_one() -> None:
 
 
 def test_flags_and_variables_are_named_in_messages() -> None:
-    with pytest.raises(UsageError, match=r"^--batch-size -1: must be greater than or equal to 1$"):
-        resolve(EvaluateConfig, Given({"checkpoint": "x", "batch_size": "-1"}))
+    with pytest.raises(UsageError, match=r"^--threads -1: must be greater than or equal to 0$"):
+        resolve(EvaluateConfig, Given({"checkpoint": "x", "threads": "-1"}))
     with pytest.raises(
         UsageError, match=r"^RESNETCLI_SPLIT=tset: must be one of test, val, train: did you mean test\?"
     ):
