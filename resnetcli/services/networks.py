@@ -18,13 +18,18 @@ STD = (CIFAR10_STD[0] / 255, CIFAR10_STD[1] / 255, CIFAR10_STD[2] / 255)
 
 def open_network(target: str, on_event: OnEvent) -> tuple[Checkpoint, ResNet]:
     """Checkpoint and network (float32 on the CPU, channels_last, in training mode). Raises CheckpointError."""
+    checkpoint = open_any(target, on_event)
+    return checkpoint, build(checkpoint)
+
+
+def open_any(target: str, on_event: OnEvent) -> Checkpoint:
+    """A checkpoint in any of its forms; says what had to be assumed of a foreign one. Raises CheckpointError."""
     checkpoint = open_checkpoint(target, Normalization(mean=MEAN, std=STD))
     if checkpoint.kind == "foreign":
         variant = checkpoint.header.architecture.shortcut
-        on_event(
-            Notice(f"{target}: foreign state_dict, shortcut={variant}; CIFAR-10 classes and normalisation assumed")
-        )
-    return checkpoint, build(checkpoint)
+        assumed = "CIFAR-10 classes and normalisation assumed"
+        on_event(Notice(f"{target}: foreign state_dict, shortcut={variant}; {assumed}"))
+    return checkpoint
 
 
 def build(checkpoint: Checkpoint) -> ResNet:

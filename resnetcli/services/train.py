@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from resnetcli.models.resnet import ResNet
 from resnetcli.results import DryRunResult, TrainResult
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
-from resnetcli.services.networks import MEAN, STD, build, channels_last, open_network
+from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any, open_network
 from resnetcli.services.run_folder import new_run_folder
 
 
@@ -50,12 +50,11 @@ class Setup:
 
 def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Trains from the start. Raises any error of the tree; on a signal `Interrupted`, after what was done is saved."""
-    runtime = resolve_runtime(config.device, config.threads, config.precision)
-    setup = prepare(config, runtime, on_event)
+    setup = prepare_new(config, on_event)
     run_dir = new_run_folder(config)
     with RunLock(run_dir):
         manager = CheckpointManager(run_dir, config.keep_last)
-        storage.write_file(run_dir / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
+        storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
         return _run(setup, run_dir, manager, stop, on_event)
 
 
@@ -79,7 +78,9 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
             if (then := snapshot.position.versions.get(name)) != now:
                 text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
                 on_event(Notice(text, warning=True))
-        setup = prepare(config.model_copy(update={"init": None}), runtime, on_event)
+        start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
+        setup = prepare(config, runtime, start, on_event)
+        setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
         restore(setup, snapshot, folder)
         manager = CheckpointManager(run, config.keep_last)
         return _run(setup, run, manager, stop, on_event)
@@ -87,9 +88,8 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
 
 def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) -> DryRunResult:
     """Takes one real step and measures a second one; writes nothing."""
-    runtime = resolve_runtime(config.device, config.threads, config.precision)
-    setup = prepare(config, runtime, on_event)
-    trainer = setup.trainer
+    setup = prepare_new(config, on_event)
+    runtime, trainer = setup.runtime, setup.trainer
     trainer.position.sums = trainer.position.sums.to(runtime.device)
     trainer.model.train()
     batches = trainer.batches(0)
@@ -122,18 +122,25 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
     )
 
 
-def prepare(config: TrainConfig, runtime: Runtime, on_event: OnEvent) -> Setup:
-    """Network, data, batches and trainer of a run that has not begun."""
+def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
+    """All parts of a run from its first step; with `init`, its network is the checkpoint's, variant and all."""
+    runtime = resolve_runtime(config.device, config.threads, config.precision)
+    start = None if config.init is None else open_any(config.init, on_event)
+    variant = start.header.architecture.shortcut if start else config.shortcut
+    if variant != config.shortcut:
+        on_event(Notice(f"{config.init} has shortcut={variant}, which this run takes over", warning=True))
+        config = config.model_copy(update={"shortcut": variant})
+    return prepare(config, runtime, start, on_event)
+
+
+def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_event: OnEvent) -> Setup:
+    """Network (that of `start`, if there is one), data, batches and trainer, wired together."""
     seed_everything(config.seed)
-    if config.init is None:
+    if start is None:
         network = channels_last(ResNet(shortcut=config.shortcut, branch_scale=config.branch_scale))
         normalization = Normalization(mean=MEAN, std=STD)
     else:
-        checkpoint, network = open_network(config.init, on_event)
-        normalization = checkpoint.header.normalization
-        if network.shortcut != config.shortcut:
-            on_event(Notice(f"{config.init} has shortcut={network.shortcut}, which this run takes over", warning=True))
-            config = config.model_copy(update={"shortcut": network.shortcut})
+        network, normalization = build(start), start.header.normalization
     dataset = load_dataset(config, on_event)
     if network.head.out_features != len(dataset.classes):
         raise CheckpointError(
@@ -172,10 +179,9 @@ def prepare(config: TrainConfig, runtime: Runtime, on_event: OnEvent) -> Setup:
 
 
 def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
-    """Puts the trainer where the snapshot was taken. Raises CheckpointError where it does not fit."""
-    source = build(Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header))
+    """Puts the trainer, whose network has the weights already, where the snapshot was taken. Raises CheckpointError
+    where it does not fit."""
     at = snapshot.position
-    setup.trainer.model.load_state_dict(source.state_dict())
     position = Position(at.epoch, at.step, total_seconds=at.total_seconds, seconds=at.seconds, history=list(at.history))
     try:
         setup.trainer.load_state(snapshot.trainer, position)

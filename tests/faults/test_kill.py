@@ -13,7 +13,7 @@ from resnetcli.checkpoints.manager import newest_intact, step_folders
 from tests.services.runs import SHORT
 from tests.services.test_train import assert_same_end
 
-OPTIONS = {**SHORT, "limit_train": 128, "epochs": 3, "save_every": 0}
+OPTIONS = {**SHORT, "limit_train": 128, "epochs": 3, "save_every": 0, "optimizer": "muon", "precision": "bf16"}
 
 
 def arguments(folder: Path, name: str) -> list[str]:

@@ -127,6 +127,17 @@ def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_p
     assert result.test is not None
 
 
+def test_a_run_from_a_foreign_checkpoint_is_resumed_without_that_file(tmp_path):
+    path = tmp_path / "f.ckpt"
+    torch.save(lived_in("projection").state_dict(), path)
+    settings = {"init": str(path), "epochs": 1, "lr": 1e-6}
+    short_run(tmp_path, name="whole", **settings)
+    short_run(tmp_path, name="cut", max_time=1e-6, **settings)
+    path.unlink()
+    resume(tmp_path / "cut", {}, stop=StopRequest(), on_event=ignore)
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
 def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
     result = short_run(tmp_path, name="t", max_time=1e-6)
     assert (result.stopped, result.test) == ("max_time", None)

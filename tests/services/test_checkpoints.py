@@ -1,0 +1,82 @@
+import shutil
+
+import pytest
+
+from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.events import ignore
+from resnetcli.services.checkpoints import export, list_run, prune, show, verify
+from resnetcli.services.networks import open_network
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def test_a_run_lists_its_checkpoints_with_best_and_last_marked(run):
+    infos = list_run(run).checkpoints
+    assert [i.step for i in infos] == [4, 8]
+    assert [i.last for i in infos] == [False, True]
+    best = max(infos, key=lambda i: i.metrics["val_top1"])
+    assert [i.best for i in infos] == [i is best for i in infos]
+
+
+def test_damage_is_a_problem_of_list_and_verify_and_hides_no_other_checkpoint(copy):
+    file = copy / "checkpoints" / "step-0000004" / "trainer.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    for result in (list_run(copy), verify(str(copy))):
+        assert [i.step for i in result.checkpoints] == [8]
+        assert "step-0000004" in result.problems[0].message
+
+
+def test_an_intact_run_checkpoint_and_portable_file_verify(run, tmp_path):
+    export(str(run), tmp_path / "m.safetensors", force=False)
+    for target in (run, run / "checkpoints" / "step-0000008", tmp_path / "m.safetensors"):
+        result = verify(str(target))
+        assert not result.problems
+        assert result.checkpoints
+
+
+def test_verify_says_what_is_wrong_with_anything_else(tmp_path):
+    (tmp_path / "x.ckpt").write_text("hello")
+    assert "x.ckpt" in verify(str(tmp_path / "x.ckpt")).problems[0].message
+    assert "no such checkpoint" in verify(str(tmp_path / "none")).problems[0].message
+
+
+def test_prune_keeps_the_best_and_the_newest_and_a_dry_run_keeps_all(copy):
+    best = next(i.path for i in list_run(copy).checkpoints if i.best)
+    would = prune(copy, keep_last=1, dry_run=True).removed
+    assert len(list_run(copy).checkpoints) == 2
+    result = prune(copy, keep_last=1, dry_run=False)
+    assert result.removed == would
+    assert best in [i.path for i in result.checkpoints]
+    assert result.checkpoints[-1].last
+
+
+def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
+    out = tmp_path / "portable.safetensors"
+    assert export(str(run), out, force=False).written == str(out)
+    original, copied = (open_network(str(p), ignore)[0].header for p in (run, out))
+    assert copied == original
+    assert copied.class_names[0] == "airplane"
+    info = show(str(out)).checkpoints[0]
+    assert (info.kind, info.recipe) == ("portable", "quick")
+
+
+def test_export_overwrites_only_when_asked_to(run, tmp_path):
+    out = tmp_path / "m.safetensors"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        export(str(run), out, force=False)
+    assert out.read_text() == "mine"
+    export(str(run), out, force=True)
+    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+        export(str(run), tmp_path / "m.ckpt", force=False)
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path):
+    for call in (lambda: list_run(tmp_path), lambda: prune(tmp_path, 1, dry_run=True)):
+        with pytest.raises(CheckpointError, match="not a run directory"):
+            call()

@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from resnetcli.config import EvaluateConfig
+from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.events import Notice, Progress, ignore
+from resnetcli.services.checkpoints import export
+from resnetcli.services.evaluate import evaluate
+from tests.foreign import lived_in
+
+
+def measured(checkpoint, on_event=ignore, **settings):
+    return evaluate(EvaluateConfig(checkpoint=str(checkpoint), data="cifar10-mini", **settings), on_event=on_event)
+
+
+@pytest.mark.parametrize(("split", "images"), [("test", 500), ("val", 200), ("train", 1800)])
+def test_each_split_is_measured_whole_and_named(run, split, images):
+    result = measured(run, split=split)
+    assert (result.protocol.split, result.scores.images, len(result.answers)) == (split, images, images)
+    assert sum(map(sum, result.scores.confusion)) == images
+    assert result.scores.top1.value == sum(a.label == a.predicted for a in result.answers) / images
+
+
+def test_the_validation_split_is_the_one_that_the_run_held_out(run):
+    import json
+
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert measured(run, split="val").scores.top1.value == pytest.approx(max(row["val_top1"] for row in rows))
+
+
+def test_a_run_its_best_checkpoint_and_a_portable_copy_give_one_answer(run, tmp_path):
+    of_run = measured(run)
+    portable = tmp_path / "m.safetensors"
+    export(str(run), portable, force=False)
+    for other in (of_run.checkpoint, portable):
+        result = measured(other)
+        assert result.answers == of_run.answers
+        assert result.scores == of_run.scores
+        assert result.protocol == of_run.protocol
+
+
+def test_test_time_augmentation_is_stated_and_changes_the_answers(run):
+    single, both = measured(run), measured(run, tta=True)
+    assert (single.protocol.tta, both.protocol.tta) == (False, True)
+    assert single.answers != both.answers
+
+
+def test_a_foreign_file_is_measured_with_a_notice_and_an_unknown_choice(tmp_path):
+    path = tmp_path / "resnet50_epoch285.ckpt"
+    torch.save(lived_in("identity").state_dict(), path)
+    events = []
+    result = measured(path, events.append)
+    assert result.protocol.chosen_by == "unknown"
+    assert any(isinstance(e, Notice) and "foreign" in e.text for e in events)
+    assert [e.done for e in events if isinstance(e, Progress)][-1] == 500
+    with pytest.raises(UsageError, match="held out no images"):
+        measured(path, split="val")
+
+
+def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
+    state = lived_in("identity").state_dict()
+    state["fc.weight"], state["fc.bias"] = state["fc.weight"][:7], state["fc.bias"][:7]
+    torch.save(state, tmp_path / "seven.ckpt")
+    with pytest.raises(CheckpointError, match="knows 7 classes, but cifar10-mini has 10"):
+        measured(tmp_path / "seven.ckpt")

@@ -1,0 +1,78 @@
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from resnetcli.config import EvaluateConfig, PredictConfig
+from resnetcli.data import mini
+from resnetcli.events import ignore
+from resnetcli.services.evaluate import evaluate
+from resnetcli.services.predict import predict
+
+
+def predicted(run, *paths, stdin=None, seen=None, **settings):
+    config = PredictConfig(paths=tuple(map(str, paths)), checkpoint=str(run), **settings)
+    keep = seen.append if seen is not None else lambda prediction: None
+    return predict(config, stdin=stdin, on_event=ignore, on_prediction=keep)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """All 500 test images of the sample as PNG files, named so that their order is that of the split."""
+    folder = tmp_path_factory.mktemp("png")
+    for i, image in enumerate(mini.load().test.images):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:04d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("tta", [False, True])
+def test_predicting_exported_test_images_gives_exactly_what_evaluate_says(run, exported, tta, threads):
+    before = torch.get_num_threads()
+    try:
+        settings = {"checkpoint": str(run), "tta": tta, "threads": threads}
+        answers = evaluate(EvaluateConfig(data="cifar10-mini", **settings), on_event=ignore).answers
+        names = mini.load().classes
+        expected = [(names[a.predicted], a.confidence) for a in answers]
+        whole = predicted(run, exported, tta=tta, threads=threads).predictions
+        assert [(p.guesses[0].label, p.guesses[0].probability) for p in whole] == expected
+        some = predicted(run, *(exported / f"{i:04d}.png" for i in (499, 3)), tta=tta, threads=threads).predictions
+        assert [(p.guesses[0].label, p.guesses[0].probability) for p in some] == [expected[499], expected[3]]
+        assert not any(p.notices for p in whole)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_probabilities_are_sorted_and_of_all_classes_add_up(run, exported):
+    (one,) = predicted(run, exported / "0000.png", top_k=1000).predictions
+    values = [g.probability for g in one.guesses]
+    assert len(values) == 10
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1)
+
+
+def test_one_bad_file_stops_nobody_and_is_answered_in_its_place(run, exported, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    seen = []
+    result = predicted(run, exported / "0001.png", bad, tmp_path / "none.png", exported / "0002.png", seen=seen)
+    assert [p.error is None for p in result.predictions] == [True, False, False, True]
+    assert result.failed == 2
+    assert tuple(seen) == result.predictions
+    assert "bad.png" in result.predictions[1].path
+    alone = predicted(run, exported / "0002.png").predictions[0]
+    assert result.predictions[3].guesses == alone.guesses
+
+
+def test_paths_come_from_stdin(run, exported):
+    names = io.StringIO(f"{exported / '0005.png'}\n{exported / '0006.png'}\n")
+    result = predicted(run, "-", stdin=names)
+    assert [p.path for p in result.predictions] == [str(exported / "0005.png"), str(exported / "0006.png")]
+
+
+def test_a_larger_picture_is_answered_with_a_notice(run, tmp_path):
+    Image.new("RGB", (640, 480), "skyblue").save(tmp_path / "sky.jpg")
+    (sky,) = predicted(run, tmp_path / "sky.jpg").predictions
+    assert sky.error is None
+    assert any("640" in notice for notice in sky.notices)

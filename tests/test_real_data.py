@@ -1,0 +1,50 @@
+"""What only all of CIFAR-10 can show."""
+
+import pytest
+import torch
+
+from resnetcli.config import DataOptions, EvaluateConfig
+from resnetcli.data.augment import epoch_order
+from resnetcli.data.split import stratified_split
+from resnetcli.events import ignore
+from resnetcli.services.evaluate import evaluate
+from resnetcli.services.train import dry_run
+from tests.services.runs import short_config, short_run
+
+pytestmark = pytest.mark.cifar10
+
+
+def test_the_validation_split_holds_500_images_of_each_class_and_shares_none(cifar10):
+    train, val = stratified_split(cifar10.train.labels, 0.1, 0)
+    assert torch.bincount(cifar10.train.labels[val]).tolist() == [500] * 10
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(50_000))
+
+
+def test_a_dry_run_of_the_reference_recipe_sees_all_images_in_batches_of_100(tmp_path, cifar10):
+    config = short_config(
+        tmp_path,
+        data="cifar10",
+        limit_train=None,
+        val_fraction=0.0,
+        batch_size=100,
+        epochs=1,
+        optimizer="adam",
+        lr=1e-3,
+    )
+    result = dry_run(config, {}, on_event=ignore)
+    assert (result.train_images, result.val_images, result.steps) == (50_000, 0, 500)
+    assert len(epoch_order(50_000, 0, 0).unique()) == 50_000
+
+
+@pytest.mark.slow
+def test_a_short_run_beats_guessing_on_the_whole_test_split(tmp_path, cifar10):
+    """Twelve steps of 256 images are no model yet, but half as good again as a coin with ten sides."""
+    run = short_run(
+        tmp_path, name="short", data="cifar10", limit_train=3072, batch_size=256, epochs=1, optimizer="muon", lr=0.08,
+        precision="auto", val_fraction=0.0,
+    )  # fmt: skip
+    assert run.history[0].train_top1 > 0.15
+    again = evaluate(EvaluateConfig(checkpoint=run.run_dir, split="test"), on_event=ignore)
+    assert again.scores == run.test.scores
+    assert again.scores.images == 10_000
+    assert again.protocol.data == DataOptions().data == "cifar10"
