@@ -49,17 +49,22 @@ class ComputeOptions(Config):
     threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
 
 
-class DataOptions(Config):
-    """Which images, and where they may come from."""
+class CacheOptions(Config):
+    """Which images, and where the verified ones lie."""
 
     data: DatasetName = option(
         "cifar10", "The data set: cifar10, or the small sample of it that travels inside the package.", panel="Data"
     )
-    data_dir: Path = option(
-        Path("data"), "Folder searched for CIFAR-10 archives or batches that you already have.", panel="Data"
-    )
     cache_dir: Path | None = option(
         None, "Folder that keeps the verified CIFAR-10 (default: your user cache folder).", panel="Data"
+    )
+
+
+class DataOptions(CacheOptions):
+    """Which images, and where they may come from."""
+
+    data_dir: Path = option(
+        Path("data"), "Folder searched for CIFAR-10 archives or batches that you already have.", panel="Data"
     )
     source: SourceName = option(
         "auto", "Take CIFAR-10 from this source only; auto tries cache, disk, official, npm in turn.", panel="Data"
@@ -129,7 +134,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     momentum: float = option(0.9, "Momentum of sgd and muon (Nesterov).", panel="Optimiser", ge=0, lt=1)
     weight_decay: float = option(
-        0.0, "Weight decay of convolutions and head; never of BatchNorm.", panel="Optimiser", ge=0, le=10
+        0.0,
+        "Weight decay of convolutions and head; never of BatchNorm, nor of what muon drives.",
+        panel="Optimiser",
+        ge=0,
+        le=10,
     )
     schedule: Literal["linear", "cosine", "step", "constant"] = option(
         "linear", "How the learning rate falls after warm-up.", panel="Optimiser"
@@ -180,7 +189,25 @@ class TrainConfig(ComputeOptions, DataOptions):
             raise ValueError(f"grad_accum {self.grad_accum} does not divide batch_size {self.batch_size}")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than epochs {self.epochs}")
+        if self.patience and not self.val_fraction:
+            raise ValueError(f"patience {self.patience} needs validation images, and val_fraction is 0")
         return self
+
+
+def unused_settings(config: TrainConfig) -> dict[str, str]:
+    """Settings that have no effect beside the others, with the reason."""
+    unused: dict[str, str] = {}
+    if config.init is not None:
+        unused |= dict.fromkeys(("branch_scale", "shortcut"), "--init brings its own network")
+    if config.optimizer != "muon":
+        unused["sgd_lr"] = f"it belongs to --optimizer muon, not {config.optimizer}"
+    if config.optimizer in ("adam", "adamw"):
+        unused["momentum"] = f"{config.optimizer} has its own"
+    if config.schedule != "step":
+        unused |= dict.fromkeys(("step_epochs", "step_factor"), f"it belongs to --schedule step, not {config.schedule}")
+    if not config.crop_padding:
+        unused["padding_mode"] = "--crop-padding is 0"
+    return unused
 
 
 class EvaluateConfig(ComputeOptions, DataOptions):
@@ -192,6 +219,9 @@ class EvaluateConfig(ComputeOptions, DataOptions):
         panel="Input",
         argument=True,
     )
+    data: DatasetName | None = option(  # type: ignore[assignment]  # here alone the checkpoint may say it
+        None, "The data set (default: the one that the checkpoint was trained on, else cifar10).", panel="Data"
+    )
     split: SplitName = option(
         "test", "Images to measure on; val is the split that the checkpoint's run held out.", panel="Data"
     )
@@ -201,7 +231,11 @@ class EvaluateConfig(ComputeOptions, DataOptions):
     output: Path | None = option(
         None, "Folder for report.json, per_class.csv, confusion.csv and predictions.csv.", panel="Output"
     )
-    save_plots: bool = option(False, "Also draw confusion matrix and calibration as PNG files.", panel="Output")
+    save_plots: bool = option(
+        False,
+        "Also draw confusion matrix and calibration as PNG files, into --output, else into ./report.",
+        panel="Output",
+    )
 
 
 class PredictConfig(ComputeOptions):
@@ -236,7 +270,11 @@ class InspectConfig(Config):
 
 
 class DataConfig(DataOptions):
-    """Fetch or check a data set."""
+    """Fetch a data set."""
+
+
+class DataVerifyConfig(CacheOptions):
+    """Check a data set that is there."""
 
 
 class DataShowConfig(DataOptions):

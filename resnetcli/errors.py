@@ -6,8 +6,8 @@
      ├─ CheckpointError            4   a checkpoint is missing, damaged, foreign or does not fit
      ├─ DivergedError              5   the loss or a gradient stopped being finite
      ├─ RunInUseError              6   another process holds the run directory
-     ├─ StorageError               7   the disk is full, read-only or refuses
-     └─ Interrupted          130/143   SIGINT or SIGTERM; what could be saved was saved
+     └─ StorageError               7   the disk is full, read-only or refuses
+    Interrupted              130/143   SIGINT or SIGTERM; what could be saved was saved
 
 An expected error carries what was wrong (with the value), and a hint: what to do next. It is shown without a traceback.
 """
@@ -62,12 +62,22 @@ class StorageError(ResnetCliError):
     kind = "storage"
 
 
-class Interrupted(ResnetCliError):
-    """Raised once a signal has been honoured; `signum` decides the exit code (128 + signum, as shells report it)."""
+class Interrupted(BaseException):
+    """Raised for a signal; `signum` decides the exit code (128 + signum, as shells report it).
 
-    kind = "interrupted"
+    Not an `Exception`: it comes out of a signal handler in the middle of anything, and no handler of ordinary
+    failures, ours or a library's, may take it for one.
+    """
+
+    kind: ClassVar[str] = "interrupted"
 
     def __init__(self, signum: int, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
+        super().__init__(message)
         self.signum = signum
-        self.exit_code = 128 + signum  # type: ignore[misc]  # the one class whose code depends on the instance
+        self.message = message
+        self.hint = hint
+        self.exit_code = 128 + signum
+
+
+Expected = ResnetCliError | Interrupted
+"""What is shown as a message instead of a traceback."""

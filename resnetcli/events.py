@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Training is about to take its first step."""
+    """Training is about to take its first step. `start_epoch` counts from 1; `start_step` were done of it before."""
 
     run_dir: Path
     device: str

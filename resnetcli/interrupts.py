@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from resnetcli.errors import Interrupted
@@ -32,11 +32,11 @@ class StopRequest:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """While this is open, a signal waits for the work to notice it."""
-        self._deferred = True
+        before, self._deferred = self._deferred, True
         try:
             yield
         finally:
-            self._deferred = False
+            self._deferred = before
 
     def raise_if_requested(self, message: str, hint: str = "") -> None:
         if self.signum is not None:
@@ -44,7 +44,16 @@ class StopRequest:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
-            os._exit(128 + signum)  # the second signal: no clean-up, as asked; what is on disk is whole at any moment
+            _say("left at once; the newest checkpoint on disk is whole")
+            os._exit(128 + signum)  # the second signal: no clean-up, as asked
         self.signum = signum
-        if not self._deferred:
+        if self._deferred:
+            _say("stopping: saving first (again to leave without)")
+        else:
             raise Interrupted(signum, f"interrupted by {signal.Signals(signum).name}")
+
+
+def _say(line: str) -> None:
+    """On stderr, without buffers or locks: the handler may have interrupted whoever holds them."""
+    with suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())

@@ -76,7 +76,8 @@ class Protocol(Result):
     data: str
     split: str
     chosen_by: str
-    """The split that chose the weights: "val" (best epoch there), "none" (last epoch) or "unknown" (a foreign file)."""
+    """The split that chose the weights: "val" (best epoch there), "none" (last epoch), "user" (named by hand) or
+    "unknown" (a foreign file)."""
     tta: bool
     interval: str = "95 % Wilson"
 

@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "metrics": {"results"},
     "models": FLOOR,
     "data": FLOOR,
-    "engine": FLOOR,
+    "engine": {"__init__", *FLOOR},  # the version, which a resumed run compares
     "checkpoints": FLOOR,
     "reporting": {"results", "events", "errors"},
     "services": {"models", "data", "engine", "checkpoints", "metrics", *FLOOR},

@@ -7,8 +7,8 @@ from resnetcli.config import DataOptions, EvaluateConfig
 from resnetcli.data.augment import epoch_order
 from resnetcli.data.split import stratified_split
 from resnetcli.events import ignore
+from resnetcli.services.dry_run import dry_run
 from resnetcli.services.evaluate import evaluate
-from resnetcli.services.train import dry_run
 from tests.services.runs import short_config, short_run
 
 pytestmark = pytest.mark.cifar10

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from resnetcli.config import Shortcut
 from resnetcli.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+MAX_NUMBERS = 2**26
+"""More than four times the larger variant, so that a checkpoint with many classes still fits."""
+MAX_BYTES = 2**30
+"""Room for the larger variant with the states of an optimiser, in float64."""
 _UNITS = {"0": "conv", "1": "bn"}
 _STEM = re.compile(r"layer1\.([01])\.(\w+)")
 _BRANCH = re.compile(r"(layer[2-4]\.\d+)\.layer\.([012])\.([01])\.(\w+)")
@@ -33,24 +38,47 @@ def load_foreign(path: Path) -> tuple[dict[str, Tensor], Shortcut]:
     Biases of convolutions are folded into the BatchNorm behind them (running_mean -= bias): exact in train and eval
     mode. Raises CheckpointError for whatever is not such a file.
     """
-    hint = "a state_dict saved by torch.save, or a checkpoint of resnetcli, is expected"
+    _check_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on old formats are no news to a user who only imports
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})", hint) from error
-    except (
-        Exception
-    ) as error:  # torch.load raises whatever the bytes provoke: KeyError, struct.error, UnpicklingError, …
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({first_line})", hint) from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})", _HINT) from error
+    except Exception as error:  # torch.load raises whatever the bytes provoke: KeyError, struct.error, UnpicklingError
+        # Its text is not passed on: it advises to switch the safety off.
+        reason = "damaged, not written by torch.save, or with other objects than tensors inside"
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})", _HINT) from error
     state = _unwrap(content)
     if not state:
-        raise CheckpointError(f"{path}: holds no state_dict of tensors", hint)
+        raise CheckpointError(f"{path}: holds no state_dict of tensors", _HINT)
+    _check_tensors(state, path)
     renamed = {_rename(name, path): tensor for name, tensor in state.items()}
     shortcut: Shortcut = "projection" if any(map(_IDENTITY_BLOCK.match, state)) else "identity"
-    return _fold_biases({name: t.detach().clone() for name, t in renamed.items()}), shortcut
+    return _fold_biases(renamed), shortcut
+
+
+def _check_size(path: Path) -> None:
+    """Refuses a file that would unpack to more than any checkpoint of this network before a byte of it is unpacked."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise CheckpointError(f"{path}: a damaged archive ({error})", _HINT) from error
+    if size > MAX_BYTES:
+        raise CheckpointError(f"{path}: would need {size:,} bytes, more than any checkpoint of this network", _HINT)
+
+
+def _check_tensors(state: dict[str, Tensor], path: Path) -> None:
+    """Plain numbers only, and no more of them than could be meant: a view can claim any shape."""
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
+            raise CheckpointError(f"{path}: {name} does not hold plain real numbers ({tensor.dtype})", _HINT)
+    if (count := sum(tensor.numel() for tensor in state.values())) > MAX_NUMBERS:
+        raise CheckpointError(f"{path}: claims {count:,} numbers, more than any checkpoint of this network", _HINT)
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
@@ -83,8 +111,13 @@ def _rename(name: str, path: Path) -> str:
 
 
 def _fold_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # To float32 first: folded in half precision, logits would be off by its rounding.
+    state = {n: t.detach().to(torch.float32, copy=True) if t.is_floating_point() else t for n, t in state.items()}
     for name in [name for name in state if name.endswith(".conv.bias")]:
         bias, mean = state.pop(name), name.replace(".conv.bias", ".bn.running_mean")
         if mean in state and state[mean].shape == bias.shape:
             state[mean] -= bias
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return state
+
+
+_HINT = "a state_dict saved by torch.save, or a checkpoint of resnetcli, is expected"

@@ -15,7 +15,7 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -33,6 +33,11 @@ MAX_HEADER_BYTES = 16 * 2**20
 """Far above any header of ours (about 40 kB), far below what would hurt to parse."""
 
 
+MAX_CLASSES = 100_000
+MAX_FILE_BYTES = 2**31
+_Positive = Annotated[float, Field(gt=0)]
+
+
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,17 +45,17 @@ class Part(BaseModel):
 class Architecture(Part):
     """Enough to build the network."""
 
-    name: str = "resnet50-small"
+    name: Literal["resnet50-small"] = "resnet50-small"
     shortcut: Shortcut = "identity"
-    num_classes: int = Field(10, ge=1, le=100_000)
-    image_size: int = 32
+    num_classes: int = Field(10, ge=1, le=MAX_CLASSES)
+    image_size: Literal[32] = 32
 
 
 class Normalization(Part):
     """Per channel, as fractions of full scale: (x / 255 - mean) / std."""
 
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[_Positive, _Positive, _Positive]
 
 
 class ModelHeader(Part):
@@ -62,8 +67,8 @@ class ModelHeader(Part):
     normalization: Normalization
     data: str | None = None
     chosen_by: str = "unknown"
-    val_fraction: float | None = None
-    split_seed: int | None = None
+    val_fraction: float | None = Field(default=None, ge=0, le=0.5)
+    split_seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     recipe: str | None = None
     config: dict[str, object] = {}
     step: int | None = None
@@ -137,6 +142,8 @@ def read_tensors(
     """
     try:
         # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise CheckpointError(f"{path}: {size:,} bytes, more than any checkpoint of this network", _HINT)
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error

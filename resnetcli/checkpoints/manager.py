@@ -7,6 +7,7 @@ highest step, the best is the one whose own header has the highest validation ac
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from resnetcli.checkpoints.format import (
     read_manifest,
     read_model_header,
     read_tensors,
+    verify_file,
 )
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
-STEP_PREFIX = "step-"
+STEP_NAME = re.compile(r"step-(\d{7,})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class RunLock:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            holder = self._holder.read_text() if self._holder.exists() else "another process"
+            try:
+                holder = self._holder.read_text()
+            except OSError:
+                holder = "another process"
             raise RunInUseError(
                 f"{self._run_dir} is in use by {holder}", "wait for it, stop it, or choose another --name"
             ) from None
@@ -77,7 +82,8 @@ def step_folders(run_dir: Path) -> list[Path]:
     folder = run_dir / CHECKPOINTS
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith(STEP_PREFIX))
+    steps = {int(match[1]): p for p in folder.iterdir() if p.is_dir() and (match := STEP_NAME.fullmatch(p.name))}
+    return [steps[step] for step in sorted(steps)]
 
 
 def is_run(path: Path) -> bool:
@@ -91,8 +97,17 @@ def read_model(folder: Path) -> tuple[dict[str, Tensor], ModelHeader]:
 
 def read_snapshot(folder: Path) -> Snapshot:
     """Everything in a checkpoint folder, held against its manifest. Raises CheckpointError."""
-    trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader, read_manifest(folder).files[TRAINER_FILE])
-    return Snapshot(*read_model(folder), trainer, position)
+    files = read_manifest(folder).files
+    model, header = read_tensors(folder / MODEL_FILE, ModelHeader, files[MODEL_FILE])
+    trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader, files[TRAINER_FILE])
+    return Snapshot(model, header, trainer, position)
+
+
+def verify_folder(folder: Path) -> ModelHeader:
+    """Holds both files against the manifest without loading a tensor; returns the header. Raises CheckpointError."""
+    for name, entry in read_manifest(folder).files.items():
+        verify_file(folder / name, entry)
+    return read_model_header(folder / MODEL_FILE)
 
 
 def best_first(run_dir: Path) -> list[Path]:
@@ -104,12 +119,15 @@ def best_first(run_dir: Path) -> list[Path]:
     return sorted(validated, key=lambda folder: -scores[folder]) + rest
 
 
-def read_best(run_dir: Path) -> tuple[Path, dict[str, Tensor], ModelHeader]:
-    """Folder, weights and header of the best checkpoint that is intact. Raises CheckpointError where none is."""
-    reasons = []
+def read_best(run_dir: Path) -> tuple[Path, dict[str, Tensor], ModelHeader, tuple[str, ...]]:
+    """Folder, weights and header of the best checkpoint that is intact, and why better ones were passed over.
+
+    Raises CheckpointError where none is intact.
+    """
+    reasons: list[str] = []
     for folder in best_first(run_dir):
         try:
-            return folder, *read_model(folder)
+            return folder, *read_model(folder), tuple(reasons)
         except CheckpointError as error:
             reasons.append(error.message)
     raise CheckpointError(
@@ -118,17 +136,19 @@ def read_best(run_dir: Path) -> tuple[Path, dict[str, Tensor], ModelHeader]:
     )
 
 
-def newest_intact(run_dir: Path) -> tuple[Path, Snapshot, list[str]]:
-    """The newest checkpoint that is what was written, and why newer ones were passed over. Raises CheckpointError for
-    none."""
+def newest_intact(run_dir: Path) -> tuple[Path, Snapshot]:
+    """The newest checkpoint that is what was written. Raises CheckpointError where none is."""
     damaged: list[str] = []
     for folder in reversed(step_folders(run_dir)):
         try:
-            return folder, read_snapshot(folder), damaged
+            return folder, read_snapshot(folder)
         except CheckpointError as error:
             damaged.append(error.message)
     reason = "; ".join(damaged) or "it holds no checkpoint yet"
-    raise CheckpointError(f"{run_dir}: nothing to resume ({reason})", "start a new run, or restore it from a copy")
+    raise CheckpointError(
+        f"{run_dir}: nothing to resume ({reason})",
+        "start it again with --config and its config.json, or restore it from a copy",
+    )
 
 
 class CheckpointManager:
@@ -143,7 +163,7 @@ class CheckpointManager:
 
     def save(self, snapshot: Snapshot) -> Path:
         """Writes a checkpoint, and only when it is safe on disk removes what is no longer kept. Raises StorageError."""
-        path = self.folder / f"{STEP_PREFIX}{snapshot.position.global_step:07d}"
+        path = self.folder / f"step-{snapshot.position.global_step:07d}"
         files = {
             MODEL_FILE: encode(snapshot.model, snapshot.header),
             TRAINER_FILE: encode(snapshot.trainer, snapshot.position),
@@ -151,6 +171,18 @@ class CheckpointManager:
         storage.write_folder(path, {**files, MANIFEST_FILE: manifest_for(files)})
         self.prune()
         return path
+
+    def set_damaged_aside(self) -> list[str]:
+        """Renames damaged checkpoints, so that none counts as newest or best while new ones are saved; returns what is
+        wrong with them."""
+        reasons = []
+        for folder in step_folders(self.run_dir):
+            try:
+                verify_folder(folder)
+            except CheckpointError as error:
+                reasons.append(error.message)
+                storage.rename_folder(folder, folder.with_name(f"damaged-{folder.name}"))
+        return reasons
 
     def prune(self) -> list[Path]:
         """Keeps the newest `keep_last` and the best; returns what was removed."""

@@ -3,6 +3,7 @@ file."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from resnetcli.checkpoints.foreign import load_foreign
 from resnetcli.checkpoints.format import (
     MANIFEST_FILE,
+    MAX_CLASSES,
     MODEL_FILE,
     Architecture,
     ModelHeader,
@@ -32,6 +34,8 @@ class Checkpoint:
     kind: str
     weights: dict[str, Tensor]
     header: ModelHeader
+    passed_over: tuple[str, ...] = ()
+    """What is wrong with checkpoints of the run that would have been preferred."""
 
 
 def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkpoint:
@@ -40,25 +44,30 @@ def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkp
     A foreign file does not say how its images were normalised: `foreign_normalization` is taken.
     """
     path = Path(target)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  # unlike Path.exists, it takes a name that is too long
         raise CheckpointError(f"{target}: no such checkpoint", _near(path))
     if path.is_dir():
         if (path / MANIFEST_FILE).exists() or (path / MODEL_FILE).exists():
             weights, header = read_model(path)
-            return Checkpoint(path, "checkpoint", weights, header)
+            return Checkpoint(path, "checkpoint", weights, header.model_copy(update={"chosen_by": "user"}))
         if not is_run(path):
             raise CheckpointError(
                 f"{target}: neither a run directory nor a checkpoint directory",
                 f"a run holds checkpoints/, a checkpoint holds {MODEL_FILE}",
             )
-        folder, weights, header = read_best(path)
-        return Checkpoint(folder, "run", weights, header)
+        folder, weights, header, passed_over = read_best(path)
+        chosen_by = "val" if "val_top1" in header.metrics else "none"
+        return Checkpoint(folder, "run", weights, header.model_copy(update={"chosen_by": chosen_by}), passed_over)
+    if not path.is_file():
+        raise CheckpointError(f"{target}: neither a file nor a folder", "name a checkpoint")
     if path.suffix == ".safetensors":
         weights, header = read_tensors(path, ModelHeader)
         return Checkpoint(path, "portable", weights, header)
     weights, shortcut = load_foreign(path)
     outputs = weights.get("head.weight")
     count = outputs.shape[0] if outputs is not None and outputs.ndim == 2 else len(CLASS_NAMES)
+    if not 1 <= count <= MAX_CLASSES:
+        raise CheckpointError(f"{target}: a head of {count:,} classes", f"1 to {MAX_CLASSES:,} are expected")
     header = ModelHeader(
         architecture=Architecture(shortcut=shortcut, num_classes=count),
         class_names=CLASS_NAMES if count == len(CLASS_NAMES) else tuple(f"class {i}" for i in range(count)),
@@ -99,14 +108,13 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def describe(checkpoint: Checkpoint) -> CheckpointInfo:
-    """What `inspect` and `checkpoints` show of it."""
-    header = checkpoint.header
-    entries = read_manifest(checkpoint.path).files if checkpoint.path.is_dir() else {}
+def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
+    """What `inspect` and `checkpoints` show of a checkpoint."""
+    entries = read_manifest(path).files if path.is_dir() else {}
     files = tuple(FileInfo(name=name, size=entry.size, sha256=entry.sha256) for name, entry in entries.items())
     return CheckpointInfo(
-        path=str(checkpoint.path),
-        kind=checkpoint.kind,
+        path=str(path),
+        kind=kind,
         step=header.step,
         epoch=header.epoch,
         created=header.created,
@@ -119,12 +127,15 @@ def describe(checkpoint: Checkpoint) -> CheckpointInfo:
         std=header.normalization.std,
         versions=header.versions,
         files=files,
+        best=kind == "run",
     )
 
 
 def _near(path: Path) -> str:
     """Which runs lie where the user looked."""
-    parent = path.parent if path.parent.is_dir() else Path("runs")
-    runs = [p for p in parent.iterdir() if p.is_dir() and step_folders(p)] if parent.is_dir() else []
-    newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]
+    try:
+        runs = [p for p in path.parent.iterdir() if p.is_dir() and step_folders(p)]
+        newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]
+    except OSError:
+        newest = []
     return "there are " + ", ".join(map(str, newest)) if newest else "train one first: resnetcli train"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from resnetcli.errors import StorageError
 
-TEMPORARY = ".tmp-"
+TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -33,9 +33,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Makes the folder `path` with these files. Raises StorageError; then there is no `path` and no litter.
-
-    A folder that is already there is replaced, never merged.
+    """Makes the folder `path` with these files. Raises StorageError; then there is no litter, and a folder that was
+    there is still there. Otherwise it is replaced, never merged.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with _explained(path, sum(map(len, files.values()))):
@@ -44,12 +43,25 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
             for name, data in files.items():
                 _write_synced(temporary / name, data)
             _sync_folder(temporary)
-            if path.exists():
-                remove_folder(path)
-            temporary.rename(path)
-            _sync_folder(path.parent)
+            _rename_over(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename_over(new: Path, path: Path) -> None:
+    """Gives `new` the name `path`. What had it is put aside first and removed last, so that at any moment one of them
+    is whole; `sweep` gives it back its name if a kill came in between."""
+    aside = path.with_name(f"{REPLACED}{path.name}")
+    if path.exists():
+        path.rename(aside)
+    try:
+        new.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    _sync_folder(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
@@ -61,8 +73,23 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(doomed)
 
 
+def rename_folder(path: Path, to: Path) -> None:
+    """Gives a folder another name, durably; a folder that has it already is removed."""
+    with _explained(to, 0):
+        if to.exists():
+            remove_folder(to)
+        path.rename(to)
+        _sync_folder(path.parent)
+
+
 def sweep(folder: Path) -> list[Path]:
-    """Removes what killed writers left in `folder`; only for whoever holds the run's lock. Returns what was removed."""
+    """Clears what killed writers left in `folder`; only for whoever holds the run's lock. Returns what was removed."""
+    for aside in folder.glob(f"{REPLACED}*") if folder.is_dir() else []:
+        path = aside.with_name(aside.name.removeprefix(REPLACED))
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(path)
     leftovers = sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else []
     for path in leftovers:
         if path.is_dir():
@@ -79,9 +106,9 @@ def _explained(path: Path, size: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            hint = f"free at least {size:,} bytes there, then go on with --resume"
+            hint = f"free at least {size:,} bytes there, then try again; a run goes on with --resume"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "make the folder writable or choose another with --output-dir"
+            hint = "make the folder writable, or choose another"
         else:
             hint = "check that the folder still exists and its disk answers"
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint) from error

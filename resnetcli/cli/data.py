@@ -9,7 +9,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.session import session_of
-from resnetcli.config import DataConfig, DataShowConfig
+from resnetcli.config import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.results import DataResult
 
 app = typer.Typer(
@@ -35,10 +35,10 @@ def download(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=examples("resnetcli data verify", "resnetcli data verify --data cifar10-mini --json"))
-@takes(DataConfig)
+@takes(DataVerifyConfig)
 def verify(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """Hold every image and label against the canonical digests."""
-    config = resolve(DataConfig, given)
+    config = resolve(DataVerifyConfig, given)
 
     from resnetcli.services import data as service
 

@@ -16,7 +16,7 @@ from typer._click import exceptions as click  # Typer >= 0.26 carries its own Cl
 
 from resnetcli.cli.session import Session
 from resnetcli.cli.suggest import suggestion
-from resnetcli.errors import Interrupted, ResnetCliError, StorageError, UsageError
+from resnetcli.errors import Expected, Interrupted, ResnetCliError, StorageError, UsageError
 
 BROKEN_PIPE = 141
 """128 + SIGPIPE: what a shell reports for other programs whose reader has gone."""
@@ -59,9 +59,9 @@ def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
     return expected.exit_code
 
 
-def explain(error: BaseException, session: Session) -> ResnetCliError:
+def explain(error: BaseException, session: Session) -> Expected:
     """The expected error that stands for `error`."""
-    if isinstance(error, ResnetCliError):
+    if isinstance(error, ResnetCliError | Interrupted):
         return error
     if session.stop.signum is not None:
         # A signal that arrives inside somebody's import or callback may come out wrapped in their exception.

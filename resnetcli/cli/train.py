@@ -15,7 +15,7 @@ from resnetcli.cli.report_files import write_training
 from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_checkpoint
 from resnetcli.cli.session import Session, session_of
-from resnetcli.config import DEFAULT_RECIPE, TrainConfig
+from resnetcli.config import DEFAULT_RECIPE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 from resnetcli.results import DryRunResult, TrainResult
@@ -93,13 +93,19 @@ def train(
     else:
         config, origins = resolve_train(given, config_file)
 
+        for name, reason in unused_settings(config).items():
+            if origins[name] in ("flag", "environment"):
+                session.notify(Notice(f"{option_name(name)} has no effect: {reason}", warning=True))
+        if dry_run:
+            from resnetcli.services.dry_run import dry_run as preview
+
+            with session.observed() as on_event:
+                previewed = preview(config, dict(origins), on_event=on_event)
+            report(previewed, as_json)
+            return
+
         from resnetcli.services import train as service
 
-        if dry_run:
-            with session.observed() as on_event:
-                preview = service.dry_run(config, dict(origins), on_event=on_event)
-            report(preview, as_json)
-            return
         with session.observed() as on_event:
             result = service.train(config, stop=session.stop, on_event=on_event)
     report(write_training(result), as_json)

@@ -7,6 +7,7 @@ better by far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,10 +29,14 @@ class Lookahead:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """To be called after optimiser step `step` (from 1)."""
-        if step % self.every:
+        """To be called after optimiser step `step` (from 1); acts at every k-th and at the last.
+
+        The n-th update keeps at most (n-1)/n, a plain average: what a run began with never outweighs what it learned.
+        """
+        if step % self.every and step != self.total_steps:
             return
-        keep = PULL_PER_STEP**self.every * (step / self.total_steps) ** 3
+        updates = math.ceil(step / self.every)
+        keep = min(PULL_PER_STEP**self.every * (step / self.total_steps) ** 3, 1 - 1 / updates)
         for name, fast in _averaged(self.model).items():
             fast.copy_(self.slow[name].lerp_(fast, 1 - keep))
 

@@ -30,7 +30,7 @@ from resnetcli.results import EpochRow
 REPORT_SECONDS = 0.1
 """Reading the sums back waits for the device: not more often than an eye can follow."""
 GPU_CHECK_STEPS = 50
-"""On a GPU a check of the gradients waits for the device, so it happens every so many steps and before each save."""
+"""On a GPU a check of gradients waits for the device, so it is made now and then; weights are checked at each save."""
 
 
 class Batches(Protocol):
@@ -68,6 +68,7 @@ class Trainer:
         self.total_steps = config.epochs * batches.steps
         self.lookahead = Lookahead(model, config.lookahead, self.total_steps) if config.lookahead else None
         self.position = Position()
+        self._saved_at: tuple[int, int] | None = None
 
     @property
     def global_step(self) -> int:
@@ -88,29 +89,41 @@ class Trainer:
         """Trains to the end and returns "finished", "patience", or, saved in between, "max_time" or "stopped".
 
         `validate` returns loss and accuracy, or None where `stop` cut it short; (nan, nan) without a validation
-        split. `save` is given the validation metrics of the moment, none inside an epoch. Raises DivergedError before
-        the weights change.
+        split. `save` is given the validation metrics of the moment, none inside an epoch. Raises DivergedError; nothing
+        that is not finite is ever saved, and on a CPU it is raised before the weights change.
         """
         position, began = self.position, time.monotonic()
+        if self._saved_at is None:
+            self._save(save, {})  # the beginning: from here on there is always something to resume
         while position.epoch < self.config.epochs:
+            if self._out_of_patience():
+                return "patience"
             if (reason := self._train_epoch(save, on_event, stop, began)) is not None:
-                save({})
+                self._save(save, {})
                 return reason
             with self.averaged():
                 measured = validate()
             if measured is None:
-                save({})
+                self._save(save, {})
                 return "stopped"
+            if not math.isnan(measured[1]) and not math.isfinite(measured[0]):
+                raise self._diverged(f"the validation loss is {measured[0]}", self._rate())
             row = self._close_epoch(*measured)
             best = self._is_best(row)
             metrics = {"train_loss": row.train_loss, "train_top1": row.train_top1}
             if row.val_loss is not None and row.val_top1 is not None:
                 metrics |= {"val_loss": row.val_loss, "val_top1": row.val_top1}
-            save(metrics)
+            self._save(save, metrics)
             on_event(EpochDone(row, best))
-            if self._out_of_patience():
-                return "patience"
-        return "finished"
+        return "patience" if self._out_of_patience() else "finished"
+
+    def _save(self, save: Callable[[dict[str, float]], None], metrics: dict[str, float]) -> None:
+        """Saves what is finite and has moved: a second save of one position would lose what the first says of it."""
+        here = self.position.epoch, self.position.step
+        if here != self._saved_at:
+            self.check_weights()
+            save(metrics)
+            self._saved_at = here
 
     def _train_epoch(
         self, save: Callable[[dict[str, float]], None], on_event: OnEvent, stop: Callable[[], bool], began: float
@@ -137,13 +150,16 @@ class Trainer:
                 rate = (position.step - first_step) * self.batches.batch_size / (now - start)
                 on_event(StepDone(position.epoch + 1, position.step, loss / seen, right / seen, lr, rate))
             if now - saved >= config.save_every and not last:
-                save({})
+                self._save(save, {})
                 saved = time.monotonic()
+                start += saved - now  # neither speed nor time of training depends on how often it saves
         return None
 
     def step(self, images: Tensor, labels: Tensor) -> float:
-        """One optimiser step on float32[B,3,H,W] and int64[B]; returns the learning rate. Raises DivergedError
-        instead of stepping on a gradient that is not finite."""
+        """One optimiser step on float32[B,3,H,W] and int64[B]; returns the learning rate.
+
+        Raises DivergedError; on a CPU instead of stepping on a gradient that is not finite, on a GPU at its next check.
+        """
         config, sums = self.config, self.position.sums
         lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, config))
         losses: list[Tensor] = []
@@ -169,11 +185,25 @@ class Trainer:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         total = sum((norm.float().sum() for norm in torch._foreach_norm(gradients)), self.position.sums[0].float())
         if not math.isfinite(float(total)):
-            epoch, step = self.position.epoch + 1, self.position.step + 1
-            raise DivergedError(
-                f"training diverged: loss or gradient is not finite in epoch {epoch}, step {step} (lr {lr:g})",
-                f"try a lower learning rate, for instance --lr {self.config.lr / 4:g}, or --warmup-epochs 1",
-            )
+            raise self._diverged("loss or gradient is not finite", lr, self.position.step + 1)
+
+    def check_weights(self) -> None:
+        """Raises DivergedError unless the losses so far and all that would be saved of the network are finite."""
+        tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
+        total = sum((norm.float().sum() for norm in torch._foreach_norm(tensors)), self.position.sums[0].cpu().float())
+        if not math.isfinite(float(total)):
+            raise self._diverged("loss, weights or BatchNorm statistics are not finite", self._rate())
+
+    def _diverged(self, what: str, lr: float, step: int | None = None) -> DivergedError:
+        where = f"epoch {self.position.epoch + 1}, step {step if step is not None else self.position.step}"
+        return DivergedError(
+            f"training diverged: {what} in {where} (lr {lr:g})",
+            f"try a lower learning rate, for instance --lr {self.config.lr / 4:g}, or --warmup-epochs 1",
+        )
+
+    def _rate(self) -> float:
+        """The learning rate of the last step."""
+        return self.config.lr * learning_rate_share(max(self.global_step - 1, 0), self.batches.steps, self.config)
 
     def _close_epoch(self, val_loss: float, val_top1: float) -> EpochRow:
         position = self.position
@@ -186,7 +216,7 @@ class Trainer:
             train_top1=right / seen,
             val_loss=val_loss if validated else None,
             val_top1=val_top1 if validated else None,
-            lr=self.config.lr * learning_rate_share(self.global_step - 1, self.batches.steps, self.config),
+            lr=self._rate(),
             images_per_s=seen / position.seconds,
             seconds=position.seconds,
             memory_mib=peak_memory(self.runtime.device) / 2**20,
@@ -219,6 +249,7 @@ class Trainer:
     def load_state(self, state: dict[str, Tensor], position: Position) -> None:
         """The inverse of `state`; the model already has the weights of the checkpoint."""
         self.position = position
+        self._saved_at = position.epoch, position.step
         position.sums = state["sums"].to(self.runtime.device)
         torch.set_rng_state(state["rng"])
         prefix = "optimizer/"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import random
 import resource
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from resnetcli import __version__
 from resnetcli.config import Precision
 from resnetcli.errors import UsageError
 
@@ -54,6 +54,9 @@ def resolve_runtime(device: str, threads: int, precision: Precision) -> Runtime:
     if threads:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
+    if chosen.type == "cuda":  # float32 means float32, and the same sums twice
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     if precision == "auto":
         precision = "bf16" if bf16_is_faster(chosen) else "fp32"
     return Runtime(chosen, precision, torch.get_num_threads())
@@ -80,8 +83,7 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds every generator that a library might use. Order and augmentation do not depend on them."""
-    random.seed(seed)
+    """Seeds the initial weights. Order and augmentation have generators of their own."""
     torch.manual_seed(seed)
 
 
@@ -97,6 +99,7 @@ def versions(runtime: Runtime) -> dict[str, str]:
     """What bit-identical repetition depends on besides the config."""
     device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else platform.machine()
     return {
+        "resnetcli": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": f"{runtime.device.type} ({device})",

@@ -7,18 +7,19 @@ import json
 from rich.console import Console
 from rich.text import Text
 
-from resnetcli.errors import ResnetCliError
+from resnetcli.errors import Expected, Interrupted
 from resnetcli.results import SCHEMA_VERSION
 
 
-def render_error(error: ResnetCliError, console: Console) -> None:
-    """Print `error: message` and, where there is one, `hint: …` on the next line."""
-    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+def render_error(error: Expected, console: Console) -> None:
+    """Print `error: message` and, where there is one, `hint: …` on the next line. To stop as asked is no error."""
+    label = ("stopped: ", "bold yellow") if isinstance(error, Interrupted) else ("error: ", "bold red")
+    console.print(Text.assemble(label, error.message), soft_wrap=True)
     if error.hint:
         console.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
 
 
-def error_json(error: ResnetCliError) -> str:
+def error_json(error: Expected) -> str:
     """The error as the one JSON document of a command that was asked for `--json`; ends with a newline."""
     document = {
         "schema_version": SCHEMA_VERSION,

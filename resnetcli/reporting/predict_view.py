@@ -10,6 +10,8 @@ from resnetcli.reporting.layout import simple_table
 from resnetcli.results import PredictResult
 
 BAR_WIDTH = 10
+PATH_WIDTH = 36
+"""Of a longer path the end is shown: there the name is. JSON and CSV have all of it."""
 
 
 def predictions_table(result: PredictResult) -> Group:
@@ -28,7 +30,7 @@ def predictions_table(result: PredictResult) -> Group:
             notes.append(f"\n{notice}", style="yellow")
         if prediction.error is not None:
             notes = Text(f"\n{prediction.error}", style="red")
-        cells: list[RenderableType] = [Text.assemble(prediction.path, notes)]
+        cells: list[RenderableType] = [Text.assemble(text.ending(prediction.path, PATH_WIDTH), notes)]
         if prediction.error is not None:
             cells += [Text("failed", style="bold red"), "", ""]
         elif prediction.guesses:

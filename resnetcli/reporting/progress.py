@@ -139,7 +139,7 @@ def run_lines(run: RunStarted) -> list[str]:
         f"{run.device}, {run.precision}, {text.plural(run.threads, 'thread')}; {text.count(run.parameters)} parameters",
         f"{images}; {text.plural(run.epochs, 'epoch')} of {steps}",
     ]
-    if run.start_epoch > 1 or run.start_step > 0:
+    if (run.start_epoch > 1 or run.start_step > 0) and run.start_epoch <= run.epochs:
         lines.append(f"going on in epoch {run.start_epoch} after its step {run.start_step}")
     return lines
 

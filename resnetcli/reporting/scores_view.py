@@ -16,6 +16,7 @@ from resnetcli.results import EvaluateResult, Protocol, Scores
 BAR_WIDTH = 20
 CHOSEN_BY = {
     "val": "best epoch on the validation split",
+    "user": "this checkpoint, named by hand",
     "none": "last epoch, nothing chosen",
     "unknown": "unknown (the file does not say)",
 }

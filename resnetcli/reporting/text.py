@@ -68,6 +68,11 @@ def shape(dimensions: Sequence[int]) -> str:
     return "×".join(str(d) for d in dimensions)
 
 
+def ending(line: str, width: int) -> str:
+    """The line, or of a longer one its last characters behind an ellipsis, `width` in all."""
+    return line if len(line) <= width else "…" + line[1 - width :]
+
+
 def bar(share: float, width: int) -> str:
     """A bar of `width` characters, filled to `share` in eighths of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)

@@ -23,7 +23,7 @@ def list_run(run: Path) -> CheckpointsResult:
 
 def show(target: str) -> CheckpointsResult:
     """One checkpoint in any form, verified. Raises CheckpointError."""
-    info = describe(open_checkpoint(target, NORMALIZATION))
+    info = _described(open_checkpoint(target, NORMALIZATION))
     return CheckpointsResult(command="checkpoints show", checkpoints=(info,))
 
 
@@ -39,10 +39,12 @@ def verify(target: str) -> CheckpointsResult:
     try:
         checkpoint = open_checkpoint(target, NORMALIZATION)
         build(checkpoint)
+        if checkpoint.kind == "checkpoint":
+            manager.verify_folder(path)
     except CheckpointError as error:
         problem = CheckpointProblem(path=target, message=error.message)
         return CheckpointsResult(command="checkpoints verify", checkpoints=(), problems=(problem,))
-    return CheckpointsResult(command="checkpoints verify", checkpoints=(describe(checkpoint),))
+    return CheckpointsResult(command="checkpoints verify", checkpoints=(_described(checkpoint),))
 
 
 def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
@@ -69,8 +71,12 @@ def export(target: str, out: Path, force: bool) -> CheckpointsResult:
     checkpoint = open_checkpoint(target, NORMALIZATION)
     weights = build(checkpoint).state_dict()
     storage.write_file(out, encode(weights, checkpoint.header))
-    written = Checkpoint(out, "portable", weights, checkpoint.header)
-    return CheckpointsResult(command="checkpoints export", checkpoints=(describe(written),), written=str(out))
+    written = describe(out, "portable", checkpoint.header)
+    return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
+
+
+def _described(checkpoint: Checkpoint) -> CheckpointInfo:
+    return describe(checkpoint.path, checkpoint.kind, checkpoint.header)
 
 
 def _run(run: Path) -> Path:
@@ -84,8 +90,7 @@ def _survey(run: Path) -> tuple[tuple[CheckpointInfo, ...], tuple[CheckpointProb
     problems: list[CheckpointProblem] = []
     for folder in manager.step_folders(run):
         try:
-            snapshot = manager.read_snapshot(folder)
-            infos.append(describe(Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)))
+            infos.append(describe(folder, "checkpoint", manager.verify_folder(folder)))
         except CheckpointError as error:
             problems.append(CheckpointProblem(path=str(folder), message=error.message))
     best = next((str(folder) for folder in manager.best_first(run) if str(folder) in {i.path for i in infos}), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from resnetcli.config import DataConfig, DataShowConfig
+from resnetcli.checkpoints import storage
+from resnetcli.config import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.data import cifar10, mini, sources
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_limit
-from resnetcli.errors import StorageError, UsageError
+from resnetcli.errors import UsageError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.results import BatchCheck, DataResult, DataShowResult
 
@@ -37,7 +39,7 @@ def download(config: DataConfig, on_event: OnEvent) -> DataResult:
     return _cifar10_result("data download", path, source, started)
 
 
-def verify(config: DataConfig, on_event: OnEvent) -> DataResult:
+def verify(config: DataVerifyConfig, on_event: OnEvent) -> DataResult:
     """Hold every batch of the cache against its canonical digest, and count; fetches nothing.
 
     Raises DataError, which says what is wrong, where the cache is missing or damaged.
@@ -56,6 +58,8 @@ def show(config: DataShowConfig, on_event: OnEvent) -> tuple[DataShowResult, NDA
     """
     if config.output is not None and config.output.suffix.lower() != ".png":
         raise UsageError(f"--output {config.output} is no PNG file", "give it a name that ends in .png")
+    if config.output is not None and config.output.exists():
+        raise UsageError(f"{config.output} exists, and nothing is overwritten", "choose another --output")
     dataset = load_dataset(config, on_event)
     split = dataset.train if config.split == "train" else dataset.test
     if config.count > len(split.labels):
@@ -105,18 +109,9 @@ def draw_grid(images: NDArray[np.uint8], labels: list[str], scale: int) -> Image
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            picture.save(temporary, format="PNG")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", "name another place with --output"
-        ) from error
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    storage.write_file(path, buffer.getvalue())
 
 
 def _cifar10_result(command: str, path: Path, source: str, started: float) -> DataResult:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import EvaluateConfig, SplitName
+from resnetcli.config import DataOptions, DatasetName, EvaluateConfig, SplitName
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
@@ -31,46 +33,57 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     """
     runtime = resolve_runtime(config.device, config.threads, "fp32")
     checkpoint, network = open_network(config.checkpoint, on_event)
-    dataset = load_dataset(config, on_event)
-    return measure(checkpoint, network, dataset, config, runtime.device, on_event)
+    trained_on = checkpoint.header.data if checkpoint.header.data in get_args(DatasetName) else None
+    places = config.model_dump(include={"data_dir", "cache_dir", "source"})
+    options = DataOptions.model_validate(places | {"data": config.data or trained_on or DataOptions().data})
+    dataset = load_dataset(options, on_event)
+    result = measure(checkpoint, network, dataset, config.split, config.tta, runtime.device, on_event)
+    assert result is not None  # nothing was there to stop it
+    return result
 
 
 def measure(
     checkpoint: Checkpoint,
     network: ResNet,
     dataset: Dataset,
-    config: EvaluateConfig,
+    split: SplitName,
+    tta: bool,
     device: torch.device,
     on_event: OnEvent,
-) -> EvaluateResult:
-    """Measures a network that is at hand on a data set that is at hand."""
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> EvaluateResult | None:
+    """Measures a network that is at hand on a data set that is at hand; None if `stop` cut it short."""
     header = checkpoint.header
-    known, wanted = len(header.class_names), len(dataset.classes)
-    if known != wanted:
+    if header.class_names != dataset.classes:
+        known, wanted = ", ".join(header.class_names[:10]), ", ".join(dataset.classes)
         raise CheckpointError(
-            f"{checkpoint.path}: knows {known} classes, but {dataset.name} has {wanted}",
+            f"{checkpoint.path}: knows {len(header.class_names)} classes ({known}), "
+            f"but {dataset.name} has {len(dataset.classes)} ({wanted})",
             "evaluate it on the data that it was trained on",
         )
-    images, labels = select_split(dataset, config.split, checkpoint)
+    images, labels = select_split(dataset, split, checkpoint)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, device)
     batches = EvalBatches(images.to(device), inference_rows(device), normalize)
     start = time.perf_counter()
-    task = f"Evaluating on {config.split}"
+    task = f"Evaluating on {split}"
     logits = collect_logits(
         network.to(device),
         batches,
-        tta=config.tta,
+        tta=tta,
+        stop=stop,
         on_images=lambda done: on_event(Progress(task, done, len(labels), "images")),
     )
     seconds = time.perf_counter() - start
-    assert logits is not None
+    if logits is None:
+        return None
     probabilities = logits.double().softmax(1)
     confidence, predicted = probabilities.max(1)
     in_top5 = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
     answers = tuple(map(Answer, range(len(labels)), labels.tolist(), predicted.tolist(), confidence.tolist()))
     return EvaluateResult(
         checkpoint=str(checkpoint.path),
-        protocol=Protocol(data=dataset.name, split=config.split, chosen_by=header.chosen_by, tta=config.tta),
+        protocol=Protocol(data=dataset.name, split=split, chosen_by=header.chosen_by, tta=tta),
         scores=scores(
             classes=dataset.classes,
             labels=[a.label for a in answers],
@@ -87,7 +100,7 @@ def measure(
 
 
 def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
-    """Images and labels of a split. `val` and `train` are the two parts that the checkpoint's own run made of the
+    """Images and labels of a split. `val` is what the checkpoint's own run held out of the
     training images; of a foreign checkpoint and of a final run `train` is all of them, and there is no `val`
     (UsageError)."""
     if split == "test":

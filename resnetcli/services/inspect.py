@@ -18,7 +18,10 @@ def inspect(config: InspectConfig, *, on_event: OnEvent) -> InspectResult:
         network = ResNet(len(CLASS_NAMES), config.shortcut)
     else:
         checkpoint, network = open_network(config.checkpoint, on_event)
-        info, size = describe(checkpoint), checkpoint.header.architecture.image_size
+        info, size = (
+            describe(checkpoint.path, checkpoint.kind, checkpoint.header),
+            checkpoint.header.architecture.image_size,
+        )
     shape = (config.batch_size, 3, size, size)
     layers = summarize(network, shape)
     total = layers[0]

@@ -25,6 +25,8 @@ def open_network(target: str, on_event: OnEvent) -> tuple[Checkpoint, ResNet]:
 def open_any(target: str, on_event: OnEvent) -> Checkpoint:
     """A checkpoint in any of its forms; says what had to be assumed of a foreign one. Raises CheckpointError."""
     checkpoint = open_checkpoint(target, Normalization(mean=MEAN, std=STD))
+    for reason in checkpoint.passed_over:
+        on_event(Notice(f"{reason}; {checkpoint.path} is used in its place", warning=True))
     if checkpoint.kind == "foreign":
         variant = checkpoint.header.architecture.shortcut
         assumed = "CIFAR-10 classes and normalisation assumed"

@@ -16,7 +16,7 @@ from resnetcli.data.batches import Normalizer
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.engine.runtime import resolve_runtime
 from resnetcli.errors import DataError
-from resnetcli.events import OnEvent, Progress
+from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.results import Guess, Prediction, PredictResult
 from resnetcli.services.networks import open_network
 
@@ -31,7 +31,7 @@ def predict(
     """Classifies every picture that `config.paths` names; one that cannot be read gets an `error` and stops nobody.
 
     The pictures of one batch are in memory at a time. `on_prediction` is called in the order of the paths. Raises
-    CheckpointError, UsageError.
+    CheckpointError, UsageError, DataError where there is no picture at all.
     """
     runtime = resolve_runtime(config.device, config.threads, "fp32")
     checkpoint, network = open_network(config.checkpoint, on_event)
@@ -62,6 +62,10 @@ def predict(
             on_prediction(prediction)
         on_event(Progress("Predicting", len(done), None, "pictures"))
     failed = sum(p.error is not None for p in done)
+    if not done:
+        raise DataError("no picture to predict: the list was empty", "name files, folders or globs")
+    if failed:
+        on_event(Notice(f"{failed} of {len(done)} pictures could not be read", warning=True))
     return PredictResult(checkpoint=str(checkpoint.path), tta=config.tta, predictions=tuple(done), failed=failed)
 
 

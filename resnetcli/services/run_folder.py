@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 from pathlib import Path
 
-from resnetcli.checkpoints.manager import RunLock, is_run
+from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, RunLock, step_folders
 from resnetcli.config import TrainConfig
 from resnetcli.errors import StorageError, UsageError
+
+OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", ".lock", ".holder")
+
+
+def check_run_folder(config: TrainConfig) -> None:
+    """Fails early where `new_run_folder` would fail: before data is fetched. Makes nothing. Raises UsageError,
+    RunInUseError, StorageError."""
+    parent = next(p for p in (config.output_dir.absolute(), *config.output_dir.absolute().parents) if p.exists())
+    if not parent.is_dir():
+        raise StorageError(f"--output-dir {config.output_dir}: {parent} is a file", "name a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        hint = "choose a folder that you can write to with --output-dir"
+        raise StorageError(f"cannot make a run directory in {config.output_dir}: {parent} is not writable", hint)
+    if config.name is not None and (config.output_dir / config.name).is_dir():
+        _check_unused(config.output_dir / config.name)
 
 
 def new_run_folder(config: TrainConfig) -> Path:
@@ -35,10 +51,15 @@ def new_run_folder(config: TrainConfig) -> Path:
 
 def _named(path: Path) -> Path:
     path.mkdir(exist_ok=True)
-    if is_run(path):
+    _check_unused(path)
+    return path
+
+
+def _check_unused(path: Path) -> None:
+    """A run that was stopped before it saved anything does not count; anything else in the folder does."""
+    if step_folders(path):
         with RunLock(path):
             hint = f"go on with --resume {path}, or choose another --name"
             raise UsageError(f"{path}: a run of this name exists", hint)
-    if any(path.iterdir()):
+    if any(p.name not in OURS for p in path.iterdir()):
         raise UsageError(f"{path}: a folder of this name exists and is not empty", "choose another --name")
-    return path

@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization, TrainerHeader, parse
-from resnetcli.checkpoints.manager import CONFIG_FILE, CheckpointManager, RunLock, Snapshot, is_run, newest_intact
+from resnetcli.checkpoints.format import TrainerHeader, parse
+from resnetcli.checkpoints.manager import (
+    CONFIG_FILE,
+    CheckpointManager,
+    RunLock,
+    Snapshot,
+    best_first,
+    is_run,
+    newest_intact,
+)
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import EvaluateConfig, TrainConfig
-from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
-from resnetcli.data.cifar10 import Dataset
-from resnetcli.data.load import load_dataset
-from resnetcli.data.split import stratified_limit, stratified_split
-from resnetcli.engine.evaluate import collect_logits, inference_rows, loss_and_top1
+from resnetcli.config import TrainConfig
+from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
-from resnetcli.engine.runtime import Runtime, peak_memory, resolve_runtime, seed_everything, versions
-from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.engine.runtime import resolve_runtime, versions
+from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
-from resnetcli.models.kernels import accelerate
-from resnetcli.models.resnet import ResNet
-from resnetcli.results import DryRunResult, TrainResult
+from resnetcli.results import TrainResult
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
-from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any, open_network
-from resnetcli.services.run_folder import new_run_folder
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """All parts of a run, made from its config and wired together."""
-
-    config: TrainConfig
-    runtime: Runtime
-    dataset: Dataset
-    trainer: Trainer
-    val: tuple[EvalBatches, torch.Tensor]
-    header: ModelHeader
+from resnetcli.services.networks import open_network
+from resnetcli.services.run_folder import check_run_folder, new_run_folder
+from resnetcli.services.setup import Setup, prepare, prepare_new
 
 
 def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Trains from the start. Raises any error of the tree; on a signal `Interrupted`, after what was done is saved."""
+    check_run_folder(config)
     setup = prepare_new(config, on_event)
-    run_dir = new_run_folder(config)
-    with RunLock(run_dir):
-        manager = CheckpointManager(run_dir, config.keep_last)
-        storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
-        return _run(setup, run_dir, manager, stop, on_event)
+    with stop.deferred():
+        run_dir = new_run_folder(config)
+        with RunLock(run_dir):
+            manager = CheckpointManager(run_dir, config.keep_last)
+            storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
+            return _run(setup, run_dir, manager, stop, on_event)
 
 
 def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
@@ -64,16 +53,13 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
     nothing to resume."""
     if not run.is_dir() or not is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
-    with RunLock(run):
-        folder, snapshot, damaged = newest_intact(run)
-        for reason in damaged:
-            on_event(Notice(f"{reason}; going back to {folder.name}", warning=True))
-        config = parse((run / CONFIG_FILE).read_bytes(), TrainConfig, run / CONFIG_FILE).model_copy(
-            update={"max_time": None, **overrides}
-        )
-        # What auto chose then is kept now: a run does not change its arithmetic half-way.
-        precision = snapshot.position.versions["precision"]
-        runtime = resolve_runtime(config.device, config.threads, "bf16" if precision == "bf16" else "fp32")
+    with stop.deferred(), RunLock(run):
+        folder, snapshot = newest_intact(run)
+        config = _read_config(run).model_copy(update={"max_time": None, **overrides})
+        manager = CheckpointManager(run, config.keep_last)
+        for reason in manager.set_damaged_aside():
+            on_event(Notice(f"{reason}; going on from {folder.name}", warning=True))
+        runtime = resolve_runtime(config.device, config.threads, config.precision)
         for name, now in versions(runtime).items():
             if (then := snapshot.position.versions.get(name)) != now:
                 text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
@@ -82,100 +68,15 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
         setup = prepare(config, runtime, start, on_event)
         setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
         restore(setup, snapshot, folder)
-        manager = CheckpointManager(run, config.keep_last)
         return _run(setup, run, manager, stop, on_event)
 
 
-def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) -> DryRunResult:
-    """Takes one real step and measures a second one; writes nothing."""
-    setup = prepare_new(config, on_event)
-    runtime, trainer = setup.runtime, setup.trainer
-    trainer.position.sums = trainer.position.sums.to(runtime.device)
-    trainer.model.train()
-    batches = trainer.batches(0)
-    images, labels = next(batches)
-    trainer.step(images, labels)
-    loss, _, seen = trainer.position.sums.tolist()
-    start = time.perf_counter()
-    images, labels = next(batches, (images, labels))
-    trainer.step(images, labels)
-    trainer.position.sums.tolist()  # waits for the device
-    step_seconds = time.perf_counter() - start
-    state = [*trainer.model.state_dict().values(), *trainer.state().values()]
-    folder = next(p for p in (config.output_dir, *config.output_dir.absolute().parents) if p.is_dir())
-    return DryRunResult(
-        config=config.model_dump(mode="json"),
-        origins=origins,
-        device=str(runtime.device),
-        precision=runtime.precision,
-        parameters=sum(p.numel() for p in trainer.model.parameters()),
-        train_images=len(trainer.batches.labels) if isinstance(trainer.batches, TrainBatches) else 0,
-        val_images=len(setup.val[1]),
-        steps=trainer.total_steps,
-        first_loss=loss / seen,
-        step_seconds=step_seconds,
-        estimated_seconds=step_seconds * trainer.total_steps,
-        peak_memory=peak_memory(runtime.device),
-        # keep_last, the best, and the one that is being written
-        disk_needed=sum(t.numel() * t.element_size() for t in state) * (config.keep_last + 2),
-        disk_free=shutil.disk_usage(folder).free,
-    )
-
-
-def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
-    """All parts of a run from its first step; with `init`, its network is the checkpoint's, variant and all."""
-    runtime = resolve_runtime(config.device, config.threads, config.precision)
-    start = None if config.init is None else open_any(config.init, on_event)
-    variant = start.header.architecture.shortcut if start else config.shortcut
-    if variant != config.shortcut:
-        on_event(Notice(f"{config.init} has shortcut={variant}, which this run takes over", warning=True))
-        config = config.model_copy(update={"shortcut": variant})
-    return prepare(config, runtime, start, on_event)
-
-
-def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_event: OnEvent) -> Setup:
-    """Network (that of `start`, if there is one), data, batches and trainer, wired together."""
-    seed_everything(config.seed)
-    if start is None:
-        network = channels_last(ResNet(shortcut=config.shortcut, branch_scale=config.branch_scale))
-        normalization = Normalization(mean=MEAN, std=STD)
-    else:
-        network, normalization = build(start), start.header.normalization
-    dataset = load_dataset(config, on_event)
-    if network.head.out_features != len(dataset.classes):
-        raise CheckpointError(
-            f"{config.init}: {network.head.out_features} classes, but {dataset.name} has {len(dataset.classes)}",
-            "start from a checkpoint of the same classes",
-        )
-    kept, val = stratified_split(dataset.train.labels, config.val_fraction, config.split_seed)
-    if config.limit_train is not None:
-        if config.limit_train > len(kept):
-            raise UsageError(f"--limit-train {config.limit_train}: there are {len(kept)} images to train on")
-        kept = kept[stratified_limit(dataset.train.labels[kept], config.limit_train, config.split_seed)]
-    if len(kept) < 2:
-        raise UsageError(f"{len(kept)} training image(s) left: BatchNorm needs at least 2", "raise --limit-train")
-    device = runtime.device
-    normalize = Normalizer(normalization.mean, normalization.std, device)
-    images, labels = dataset.train.images, dataset.train.labels
-    batches = TrainBatches(images[kept].to(device), labels[kept].to(device), config, normalize)
-    header = ModelHeader(
-        architecture=Architecture(shortcut=network.shortcut, num_classes=len(dataset.classes)),
-        class_names=dataset.classes,
-        normalization=normalization,
-        data=dataset.name,
-        chosen_by="val" if len(val) else "none",
-        val_fraction=config.val_fraction,
-        split_seed=config.split_seed,
-        recipe=config.recipe,
-        config=config.model_dump(mode="json"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(runtime),
-    )
-    if device.type == "cpu" and runtime.precision == "bf16":
-        network = accelerate(network)
-    trainer = Trainer(network.to(device), batches, config, runtime)
-    val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
-    return Setup(config, runtime, dataset, trainer, (val_batches, labels[val]), header)
+def _read_config(run: Path) -> TrainConfig:
+    path = run / CONFIG_FILE
+    try:
+        return parse(path.read_bytes(), TrainConfig, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "restore it from a copy") from error
 
 
 def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
@@ -195,29 +96,30 @@ def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
 
 
 def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequest, on_event: OnEvent) -> TrainResult:
-    trainer, config = setup.trainer, setup.config
-    go_on = f"go on with: resnetcli train --resume {run_dir}"
+    trainer, go_on = setup.trainer, f"go on with: resnetcli train --resume {run_dir}"
+    if trainer.position.epoch >= setup.config.epochs:
+        on_event(Notice(f"{run_dir} has finished its {setup.config.epochs} epochs: it is measured again"))
     on_event(_started(setup, run_dir))
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
-    with stop.deferred():
-        reason = trainer.run(
-            validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
-        )
-        if reason == "stopped":
-            stop.raise_if_requested(f"stopped at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
+    reason = trainer.run(
+        validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
+    )
+    if reason == "stopped":
+        stop.raise_if_requested(f"stopped at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
+    test, used = None, best_first(run_dir)[0]
     if reason == "max_time":
-        on_event(Notice(f"stopped after {config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
+        on_event(Notice(f"stopped after {setup.config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
+    else:
+        checkpoint, network = open_network(str(run_dir), on_event)
+        used = checkpoint.path
+        test = measure(checkpoint, network, setup.dataset, "test", False, setup.runtime.device, on_event, stop=stop)
+        if test is None:
+            stop.raise_if_requested(f"stopped after training, before the test measurement of {run_dir}", go_on)
     position = trainer.position
-    finished = reason != "max_time"
-    checkpoint, network = open_network(str(run_dir), on_event)
-    test = None
-    if finished:
-        measurement = EvaluateConfig(checkpoint=str(run_dir), split="test", data=config.data)
-        test = measure(checkpoint, network, setup.dataset, measurement, setup.runtime.device, on_event)
     return TrainResult(
         run_dir=str(run_dir),
-        checkpoint=str(checkpoint.path),
+        checkpoint=str(used),
         epochs=position.epoch,
         steps=trainer.global_step,
         stopped=reason,
@@ -280,18 +182,17 @@ def _saver(setup: Setup, manager: CheckpointManager, on_event: OnEvent) -> Calla
 
 def _started(setup: Setup, run_dir: Path) -> RunStarted:
     trainer = setup.trainer
-    assert isinstance(trainer.batches, TrainBatches)
     return RunStarted(
         run_dir=run_dir,
         device=str(setup.runtime.device),
         precision=setup.runtime.precision,
         threads=setup.runtime.threads,
         parameters=sum(p.numel() for p in trainer.model.parameters()),
-        train_images=len(trainer.batches.labels),
+        train_images=setup.train_images,
         val_images=len(setup.val[1]),
         epochs=setup.config.epochs,
         steps_per_epoch=trainer.batches.steps,
         batch_size=trainer.batches.batch_size,
-        start_epoch=trainer.position.epoch,
+        start_epoch=trainer.position.epoch + 1,
         start_step=trainer.position.step,
     )

@@ -1,12 +1,13 @@
 import io
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
 
 from resnetcli.checkpoints.foreign import load_foreign
-from resnetcli.errors import CheckpointError
+from resnetcli.errors import CheckpointError, Interrupted
 from resnetcli.events import ignore
 from resnetcli.services.networks import open_network
 from tests.foreign import lived_in
@@ -98,6 +99,69 @@ def test_what_is_no_state_dict_of_this_network_is_refused_with_a_reason(tmp_path
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         load_foreign(path)
+
+
+HOSTILE = {
+    "a view of many numbers": lambda s: {**s, "fc.bias": torch.zeros(1).expand(10**13)},
+    "a sparse tensor": lambda s: {**s, "fc.weight": torch.eye(10).to_sparse()},
+    "complex numbers": lambda s: {**s, "fc.weight": torch.zeros(10, 1024, dtype=torch.complex64)},
+    "whole numbers": lambda s: {**s, "layer1.1.running_mean": torch.zeros(64, dtype=torch.int64)},
+    "no place for numbers": lambda s: {**s, "fc.weight": torch.zeros(10, 1024, device="meta")},
+    "too many classes": lambda s: {**s, "fc.weight": torch.zeros(200_001, 8), "fc.bias": torch.zeros(200_001)},
+    "no classes": lambda s: {**s, "fc.weight": torch.zeros(0, 1024), "fc.bias": torch.zeros(0)},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_tensors_that_no_checkpoint_needs_are_refused(tmp_path, kind):
+    path = tmp_path / "hostile.ckpt"
+    torch.save(HOSTILE[kind](lived_in("identity").state_dict()), path)
+    with pytest.raises(CheckpointError, match=r"hostile\.ckpt"):
+        open_network(str(path), ignore)
+
+
+def test_an_archive_that_would_unpack_to_gigabytes_is_refused_unread(tmp_path):
+    path = tmp_path / "bomb.ckpt"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x/data/0", "w", force_zip64=True) as member,
+    ):
+        for _ in range(1100):
+            member.write(bytes(2**20))
+    with pytest.raises(CheckpointError, match="would need 1,153,433,600 bytes"):
+        load_foreign(path)
+
+
+def test_no_message_advises_to_switch_the_safety_off(tmp_path):
+    path = tmp_path / "evil.ckpt"
+    path.write_bytes(pickle.dumps(Evil(), 2))
+    with pytest.raises(CheckpointError) as caught:
+        load_foreign(path)
+    assert "weights_only" not in caught.value.message + caught.value.hint
+
+
+def test_a_signal_while_a_foreign_file_is_read_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise Interrupted(15, "interrupted by SIGTERM")
+
+    path = tmp_path / "x.ckpt"
+    torch.save({"a": torch.ones(1)}, path)
+    monkeypatch.setattr(torch, "load", interrupted)
+    with pytest.raises(Interrupted):
+        load_foreign(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_biases_of_a_half_precision_file_are_folded_in_float32(tmp_path, dtype):
+    net = lived_in("identity")
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(dtype))
+    torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in net.state_dict().items()}, tmp_path / "h.pt")
+    _, ours = open_network(str(tmp_path / "h.pt"), ignore)
+    images = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(images), net.eval()(images), rtol=1e-5, atol=1e-5)
 
 
 def without(state, key):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 
 from resnetcli.checkpoints.format import (
@@ -50,8 +51,8 @@ def names(run):
 
 def test_what_is_saved_comes_back(tmp_path):
     path = CheckpointManager(tmp_path, 2).save(snapshot(7, 0.5))
-    folder, found, damaged = newest_intact(tmp_path)
-    assert (folder, damaged) == (path, [])
+    folder, found = newest_intact(tmp_path)
+    assert folder == path
     assert torch.equal(found.model["w"], torch.full((64,), 7.0))
     assert torch.equal(found.trainer["m"], torch.ones(3))
     assert found.header.metrics == {"val_top1": 0.5}
@@ -97,10 +98,47 @@ def test_damage_is_found_and_the_previous_checkpoint_is_taken(tmp_path, file, ho
         (tmp_path / "checkpoints/step-0000002/manifest.json").write_text(text)
     with pytest.raises(CheckpointError, match="step-0000002"):
         read_snapshot(tmp_path / "checkpoints/step-0000002")
-    folder, found, damaged = newest_intact(tmp_path)
+    folder, found = newest_intact(tmp_path)
     assert folder.name == "step-0000001"
     assert found.position.global_step == 1
-    assert len(damaged) == 1
+
+
+def test_damaged_checkpoints_are_set_aside_so_that_pruning_keeps_the_intact_ones(tmp_path):
+    manager = CheckpointManager(tmp_path, keep_last=1)
+    for step in (4, 8):
+        manager.save(snapshot(step))
+    damage(tmp_path / "checkpoints/step-0000008" / MODEL_FILE, "flip")
+    (reason,) = manager.set_damaged_aside()
+    assert "step-0000008" in reason
+    manager.save(snapshot(5))
+    assert names(tmp_path) == [5]
+    assert (tmp_path / "checkpoints" / "damaged-step-0000008").is_dir()
+
+
+def test_checkpoints_are_ordered_by_number_and_other_folders_are_none(tmp_path):
+    manager = CheckpointManager(tmp_path, keep_last=9)
+    for step in (9_999_999, 10_000_000):
+        manager.save(snapshot(step))
+    (tmp_path / "checkpoints" / "step-copy").mkdir()
+    assert names(tmp_path) == [9_999_999, 10_000_000]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": {"name": "vgg"}},
+        {"architecture": {"image_size": 64}},
+        {"normalization": {"mean": [0, 0, 0], "std": [0, 1, 1]}},
+        {"val_fraction": 5.0},
+        {"split_seed": 2**70},
+    ],
+)
+def test_a_header_that_claims_the_impossible_is_refused(tmp_path, change):
+    header = json.loads(snapshot(1).header.model_dump_json()) | change
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(header)}))
+    with pytest.raises(CheckpointError, match="damaged header"):
+        read_tensors(path, ModelHeader)
 
 
 def test_a_truncated_file_is_named_with_the_missing_bytes(tmp_path):

@@ -67,6 +67,33 @@ def test_a_folder_is_replaced_not_merged(tmp_path):
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["b"]
 
 
+def test_a_folder_that_cannot_be_replaced_is_still_there(tmp_path, monkeypatch):
+    storage.write_folder(tmp_path / "c", {"a": b"1"})
+    real = Path.rename
+
+    def fail_for_the_new_one(self, target):
+        if self.name.startswith(storage.TEMPORARY):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(StorageError):
+        storage.write_folder(tmp_path / "c", {"b": b"2"})
+    monkeypatch.undo()
+    assert (tmp_path / "c" / "a").read_bytes() == b"1"
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_kill_between_putting_aside_and_renaming_loses_nothing(tmp_path):
+    storage.write_folder(tmp_path / f"{storage.REPLACED}c", {"a": b"1"})
+    storage.write_folder(tmp_path / f"{storage.REPLACED}d", {"a": b"old"})
+    storage.write_folder(tmp_path / "d", {"a": b"new"})
+    storage.sweep(tmp_path)
+    assert (tmp_path / "c" / "a").read_bytes() == b"1"
+    assert (tmp_path / "d" / "a").read_bytes() == b"new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "d"]
+
+
 def test_sweep_clears_leftovers_and_nothing_else(tmp_path):
     (tmp_path / ".tmp-step-1-abc").mkdir()
     (tmp_path / ".tmp-f-abc").write_text("half")

@@ -181,7 +181,7 @@ def test_signals_give_the_codes_that_shells_expect(capsys: pytest.CaptureFixture
     session = Session()
     session.stop.signum = signal.SIGINT
     assert fail(ImportError("an import that a signal broke"), session, []) == 130
-    assert capsys.readouterr().err.count("error: ") == 3
+    assert capsys.readouterr().err.count("stopped: ") == 3
 
 
 def test_a_reader_that_has_gone_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ def test_a_stop_during_validation_leaves_the_epoch_open_so_that_resume_validates
     t, saves = trainer(), []
     assert run(t, validate=lambda: None, saves=saves) == "stopped"
     assert (t.position.epoch, t.position.step) == (0, 10)
-    assert saves == [{}]
+    assert saves == [{}, {}]  # the beginning, and the end of the epoch
     assert run(t) == "finished"
     assert len(t.position.history) == 3
 
@@ -129,6 +129,10 @@ def test_patience_ends_a_run_that_no_longer_improves():
     events = []
     assert run(t, validate=lambda: (1.0, next(scores)), events=events) == "patience"
     assert [e.best for e in events if isinstance(e, EpochDone)] == [True, True, False, False]
+    again = trainer(t.config)
+    again.load_state(t.state(), Position(4, 0, history=list(t.position.history)))
+    assert run(again) == "patience"  # resumed after its end, it does not go on
+    assert len(again.position.history) == 4
 
 
 def test_max_time_saves_and_stops():
@@ -136,16 +140,43 @@ def test_max_time_saves_and_stops():
     t = trainer(CONFIG.model_copy(update={"max_time": 1e-9}))
     assert run(t, saves=saves) == "max_time"
     assert saves == [{}]
+    assert t.global_step == 0
 
 
 def test_a_final_run_saves_no_validation_metrics():
     saves, events = [], []
     run(trainer(), validate=lambda: (math.nan, math.nan), saves=saves, events=events)
-    assert [sorted(s) for s in saves] == [["train_loss", "train_top1"]] * 3
+    assert [sorted(s) for s in saves] == [[], *[["train_loss", "train_top1"]] * 3]
     assert all(e.row.val_top1 is None and not e.best for e in events if isinstance(e, EpochDone))
 
 
 def test_save_every_0_saves_after_each_step_and_once_at_the_epochs_end():
     saves = []
     run(trainer(CONFIG.model_copy(update={"save_every": 0.0, "epochs": 1})), saves=saves)
+    assert len(saves) == 11  # and at the beginning
+
+
+def test_a_stop_at_the_first_step_of_an_epoch_keeps_what_the_last_save_said():
+    saves, t = [], trainer()
+    assert run(t, saves=saves, stop=lambda: t.position.epoch == 1) == "stopped"
+    assert [bool(s) for s in saves] == [False, True]
+    assert saves[-1]["val_top1"] == 0.5
+
+
+def test_a_validation_loss_that_is_not_finite_stops_and_is_not_saved():
+    saves = []
+    with pytest.raises(DivergedError, match="validation loss is nan"):
+        run(trainer(), validate=lambda: (math.nan, 0.1), saves=saves)
+    assert saves == [{}]
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    saves, t = [], trainer(CONFIG.model_copy(update={"save_every": 0.0}))
+
+    def spoil(event):
+        if isinstance(event, StepDone) and t.position.step == 10:
+            t.model[1].running_var[0] = math.inf
+
+    with pytest.raises(DivergedError, match="not finite"):
+        t.run(validate=lambda: (0.5, 0.5), save=saves.append, on_event=spoil, stop=lambda: False)
     assert len(saves) == 10

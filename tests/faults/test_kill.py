@@ -40,7 +40,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_byte_equal_after_resume(uni
         os.sched_yield()
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    _, snapshot, _ = newest_intact(run)
+    _, snapshot = newest_intact(run)
     assert 0 < snapshot.position.step < 8  # really inside an epoch
     resumed = [sys.executable, "-m", "resnetcli", "train", "--resume", str(run)]
     subprocess.run(resumed, check=True, capture_output=True)

@@ -75,3 +75,8 @@ def test_a_long_series_is_thinned_and_keeps_its_last_value() -> None:
     line = text.sparkline([*([0.0] * 99), 1.0], width=10)
     assert len(line) == 10
     assert line[-1] == "█"
+
+
+def test_of_a_long_path_the_end_is_kept() -> None:
+    assert text.ending("a/cat.png", 9) == "a/cat.png"
+    assert text.ending("folder/cat.png", 9) == "…/cat.png"

@@ -15,9 +15,9 @@ def copy(run, tmp_path):
 
 def test_a_run_lists_its_checkpoints_with_best_and_last_marked(run):
     infos = list_run(run).checkpoints
-    assert [i.step for i in infos] == [4, 8]
-    assert [i.last for i in infos] == [False, True]
-    best = max(infos, key=lambda i: i.metrics["val_top1"])
+    assert [i.step for i in infos] == [0, 4, 8]
+    assert [i.last for i in infos] == [False, False, True]
+    best = max(infos, key=lambda i: i.metrics.get("val_top1", 0))
     assert [i.best for i in infos] == [i is best for i in infos]
 
 
@@ -27,8 +27,10 @@ def test_damage_is_a_problem_of_list_and_verify_and_hides_no_other_checkpoint(co
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     for result in (list_run(copy), verify(str(copy))):
-        assert [i.step for i in result.checkpoints] == [8]
+        assert [i.step for i in result.checkpoints] == [0, 8]
         assert "step-0000004" in result.problems[0].message
+    alone = verify(str(file.parent))
+    assert "trainer.safetensors" in alone.problems[0].message
 
 
 def test_an_intact_run_checkpoint_and_portable_file_verify(run, tmp_path):
@@ -48,7 +50,7 @@ def test_verify_says_what_is_wrong_with_anything_else(tmp_path):
 def test_prune_keeps_the_best_and_the_newest_and_a_dry_run_keeps_all(copy):
     best = next(i.path for i in list_run(copy).checkpoints if i.best)
     would = prune(copy, keep_last=1, dry_run=True).removed
-    assert len(list_run(copy).checkpoints) == 2
+    assert len(list_run(copy).checkpoints) == 3
     result = prune(copy, keep_last=1, dry_run=False)
     assert result.removed == would
     assert best in [i.path for i in result.checkpoints]
@@ -60,6 +62,7 @@ def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
     assert export(str(run), out, force=False).written == str(out)
     original, copied = (open_network(str(p), ignore)[0].header for p in (run, out))
     assert copied == original
+    assert copied.chosen_by == "val"
     assert copied.class_names[0] == "airplane"
     info = show(str(out)).checkpoints[0]
     assert (info.kind, info.recipe) == ("portable", "quick")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnetcli.config import CLASS_NAMES, DataConfig, DataShowConfig
+from resnetcli.config import CLASS_NAMES, DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.data import cifar10 as canonical
 from resnetcli.data import mini
 from resnetcli.data.cifar10 import Dataset
@@ -20,7 +20,7 @@ MINI = {"data": "cifar10-mini"}
 @pytest.mark.cifar10
 @pytest.mark.usefixtures("cifar10")
 def test_verify_reports_digests_counts_and_statistics_of_the_cache() -> None:
-    result = data.verify(DataConfig(), ignore)
+    result = data.verify(DataVerifyConfig(), ignore)
     assert result.command == "data verify"
     assert {batch.name: batch.sha256 for batch in result.batches} == canonical.SHA256
     assert all(batch.ok and batch.images == 10_000 for batch in result.batches)
@@ -44,7 +44,7 @@ def test_download_of_what_is_there_says_where_it_is() -> None:
 
 def test_verify_fetches_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist") as caught:
-        data.verify(DataConfig(cache_dir=tmp_path / "cache"), ignore)
+        data.verify(DataVerifyConfig(cache_dir=tmp_path / "cache"), ignore)
     assert "data download" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 

@@ -1,6 +1,10 @@
+import json
+import shutil
+
 import pytest
 import torch
 
+from resnetcli.checkpoints.manager import best_first
 from resnetcli.config import EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
@@ -22,8 +26,6 @@ def test_each_split_is_measured_whole_and_named(run, split, images):
 
 
 def test_the_validation_split_is_the_one_that_the_run_held_out(run):
-    import json
-
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert measured(run, split="val").scores.top1.value == pytest.approx(max(row["val_top1"] for row in rows))
 
@@ -32,11 +34,11 @@ def test_a_run_its_best_checkpoint_and_a_portable_copy_give_one_answer(run, tmp_
     of_run = measured(run)
     portable = tmp_path / "m.safetensors"
     export(str(run), portable, force=False)
-    for other in (of_run.checkpoint, portable):
+    for other, chosen_by in ((of_run.checkpoint, "user"), (portable, "val")):
         result = measured(other)
         assert result.answers == of_run.answers
         assert result.scores == of_run.scores
-        assert result.protocol == of_run.protocol
+        assert result.protocol == of_run.protocol.model_copy(update={"chosen_by": chosen_by})
 
 
 def test_test_time_augmentation_is_stated_and_changes_the_answers(run):
@@ -61,5 +63,22 @@ def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
     state = lived_in("identity").state_dict()
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:7], state["fc.bias"][:7]
     torch.save(state, tmp_path / "seven.ckpt")
-    with pytest.raises(CheckpointError, match="knows 7 classes, but cifar10-mini has 10"):
+    with pytest.raises(CheckpointError, match=r"knows 7 classes .*, but cifar10-mini has 10"):
         measured(tmp_path / "seven.ckpt")
+
+
+def test_without_a_data_set_the_one_of_the_checkpoint_is_taken(run):
+    result = evaluate(EvaluateConfig(checkpoint=str(run), split="val"), on_event=ignore)
+    assert (result.protocol.data, result.scores.images) == ("cifar10-mini", 200)
+
+
+def test_a_damaged_best_checkpoint_is_never_replaced_in_silence(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    best = best_first(copy)[0]
+    data = bytearray((best / "model.safetensors").read_bytes())
+    data[-9] ^= 4
+    (best / "model.safetensors").write_bytes(data)
+    events = []
+    result = measured(copy, events.append)
+    assert best.name not in result.checkpoint
+    assert [best.name in e.text for e in events if isinstance(e, Notice) and e.warning] == [True]

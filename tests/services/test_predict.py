@@ -6,6 +6,7 @@ from PIL import Image
 
 from resnetcli.config import EvaluateConfig, PredictConfig
 from resnetcli.data import mini
+from resnetcli.errors import DataError
 from resnetcli.events import ignore
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.predict import predict
@@ -76,3 +77,8 @@ def test_a_larger_picture_is_answered_with_a_notice(run, tmp_path):
     (sky,) = predicted(run, tmp_path / "sky.jpg").predictions
     assert sky.error is None
     assert any("640" in notice for notice in sky.notices)
+
+
+def test_an_empty_list_is_an_error(run):
+    with pytest.raises(DataError, match="no picture"):
+        predicted(run, "-", stdin=io.StringIO(""))

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetcli.checkpoints.manager import newest_intact
+from resnetcli.checkpoints.manager import best_first, newest_intact
 from resnetcli.config import TrainConfig
 from resnetcli.errors import CheckpointError, Interrupted, RunInUseError, UsageError
-from resnetcli.events import CheckpointSaved, EpochDone, Notice, RunStarted, StepDone, ignore
+from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
+from resnetcli.models.resnet import ResNet
+from resnetcli.services.dry_run import dry_run
+from resnetcli.services.networks import open_network
 from resnetcli.services.run_folder import new_run_folder
-from resnetcli.services.train import dry_run, resume, train
+from resnetcli.services.train import resume, train
 from tests.foreign import lived_in
 from tests.services.runs import short_config, short_run
 
@@ -27,8 +30,10 @@ def whole(tmp_path_factory):
 
 
 def assert_same_end(run_a, run_b):
-    _, a, _ = newest_intact(run_a)
-    _, b, _ = newest_intact(run_b)
+    _, a = newest_intact(run_a)
+    _, b = newest_intact(run_b)
+    assert a.header.metrics == b.header.metrics
+    assert best_first(run_a)[0].name == best_first(run_b)[0].name
     for kind in ("model", "trainer"):
         left, right = getattr(a, kind), getattr(b, kind)
         assert left.keys() == right.keys()
@@ -43,7 +48,10 @@ def test_a_run_leaves_config_metrics_and_checkpoints(whole, tmp_path):
     assert sorted(p.name for p in run.iterdir() if not p.name.startswith(".")) == [
         "checkpoints", "config.json", "metrics.csv", "metrics.jsonl",
     ]  # fmt: skip
-    assert TrainConfig.model_validate_json((run / "config.json").read_text()).name == "whole"
+    config = TrainConfig.model_validate_json((run / "config.json").read_text())
+    assert config.name == "whole"
+    assert "auto" not in (config.device, config.precision)
+    assert config.threads == torch.get_num_threads()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     table = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     assert [r["epoch"] for r in rows] == [1, 2]
@@ -122,9 +130,12 @@ def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_p
     events = []
     result = short_run(tmp_path, events.append, name="f", init=str(path), epochs=1, lr=1e-6, sgd_lr=1e-6)
     assert any(isinstance(e, Notice) and "projection" in e.text for e in events)
-    _, snapshot, _ = newest_intact(tmp_path / "f")
+    _, snapshot = newest_intact(tmp_path / "f")
     assert snapshot.header.architecture.shortcut == "projection"
-    assert result.test is not None
+    before = open_network(str(path), ignore)[1].state_dict()["layer4.3.branch.1.conv.weight"]
+    torch.testing.assert_close(snapshot.model["layer4.3.branch.1.conv.weight"], before, rtol=0, atol=1e-3)
+    assert any(isinstance(e, Notice) and "will flatter" in e.text for e in events)
+    assert result.steps == 4
 
 
 def test_a_run_from_a_foreign_checkpoint_is_resumed_without_that_file(tmp_path):
@@ -136,6 +147,44 @@ def test_a_run_from_a_foreign_checkpoint_is_resumed_without_that_file(tmp_path):
     path.unlink()
     resume(tmp_path / "cut", {}, stop=StopRequest(), on_event=ignore)
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_shorter_than_lookahead_hands_out_what_it_learned(tmp_path):
+    result = short_run(tmp_path, name="brief", epochs=1, lookahead=50)
+    start = ResNet(branch_scale=0.3)  # initial weights differ in every tensor from trained ones, whatever the seed
+    _, snapshot = newest_intact(tmp_path / "brief")
+    assert snapshot.position.global_step == 4
+    assert not torch.equal(snapshot.model["layer1.0.bn.weight"], start.layer1[0].bn.weight)
+    fast = snapshot.trainer["fast/layer1.0.bn.weight"]
+    assert torch.equal(snapshot.model["layer1.0.bn.weight"], fast)
+    assert result.history[0].val_top1 is not None
+
+
+def test_a_run_killed_before_its_first_epoch_can_be_resumed(whole, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(event):
+        if isinstance(event, StepDone):
+            raise Killed
+
+    with pytest.raises(Killed):
+        short_run(tmp_path, kill, name="early")
+    resume(tmp_path / "early", {}, stop=StopRequest(), on_event=ignore)
+    assert_same_end(Path(whole[0].run_dir), tmp_path / "early")
+
+
+def test_a_signal_during_the_closing_measurement_is_honoured(tmp_path):
+    stop = StopRequest()
+
+    def on_event(event):
+        if isinstance(event, Progress) and event.task.startswith("Evaluating on test"):
+            stop.signum = signal.SIGTERM
+
+    with pytest.raises(Interrupted) as caught:
+        train(short_config(tmp_path, name="end", epochs=1), stop=stop, on_event=on_event)
+    assert caught.value.exit_code == 143
+    assert resume(tmp_path / "end", {}, stop=StopRequest(), on_event=ignore).test is not None
 
 
 def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
@@ -150,8 +199,18 @@ def test_runs_are_numbered_and_never_overwritten(tmp_path):
     assert [new_run_folder(config).name for _ in range(2)] == ["quick-1", "quick-2"]
     named = short_config(tmp_path, name="quick-1")
     (tmp_path / "quick-1" / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="exists"):
+    assert new_run_folder(named).name == "quick-1"  # it never saved anything
+    (tmp_path / "quick-1" / "checkpoints" / "step-0000000").mkdir(parents=True)
+    with pytest.raises(UsageError, match="a run of this name exists"):
         new_run_folder(named)
+    (tmp_path / "quick-2" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        new_run_folder(short_config(tmp_path, name="quick-2"))
+
+
+def test_a_share_of_less_than_an_image_a_class_is_no_validation_split(tmp_path):
+    with pytest.raises(UsageError, match=r"--val-fraction 0\.0001"):
+        short_run(tmp_path, val_fraction=0.0001)
 
 
 def test_a_run_that_is_in_use_cannot_be_resumed(whole):
@@ -182,5 +241,5 @@ def test_a_dry_run_takes_a_real_step_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert result.steps == 8
     assert 1.5 < result.first_loss < 4
-    assert result.estimated_seconds == pytest.approx(8 * result.step_seconds)
+    assert result.estimated_seconds > 8 * result.step_seconds
     assert result.disk_needed > 3 * 4 * result.parameters

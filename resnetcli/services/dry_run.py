@@ -1,0 +1,72 @@
+"""`train --dry-run`: one real step, and what the whole run would need."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from resnetcli.config import TrainConfig
+from resnetcli.engine.evaluate import collect_logits, inference_rows
+from resnetcli.engine.runtime import peak_memory
+from resnetcli.events import OnEvent
+from resnetcli.results import DryRunResult
+from resnetcli.services.run_folder import check_run_folder
+from resnetcli.services.setup import Setup, prepare_new
+
+MEASURED_STEPS = 3
+"""The first step also builds torch's kernels; the last of these is the one that is timed."""
+
+
+def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) -> DryRunResult:
+    """Takes real steps on real data and writes no run. `origins` says where each setting came from."""
+    check_run_folder(config)
+    setup = prepare_new(config, on_event)
+    first_loss, step_seconds = _steps(setup)
+    trainer, val_images = setup.trainer, len(setup.val[1])
+    measured_images = setup.config.epochs * val_images + len(setup.dataset.test.labels)
+    state = [*trainer.model.state_dict().values(), *trainer.state().values()]
+    folder = next(p for p in (config.output_dir.absolute(), *config.output_dir.absolute().parents) if p.is_dir())
+    return DryRunResult(
+        config=setup.config.model_dump(mode="json"),
+        origins=origins,
+        device=str(setup.runtime.device),
+        precision=setup.runtime.precision,
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+        train_images=setup.train_images,
+        val_images=val_images,
+        steps=trainer.total_steps,
+        first_loss=first_loss,
+        step_seconds=step_seconds,
+        estimated_seconds=step_seconds * trainer.total_steps + _seconds_per_image(setup) * measured_images,
+        peak_memory=peak_memory(setup.runtime.device),
+        # keep_last, the best, and the one that is being written
+        disk_needed=sum(t.numel() * t.element_size() for t in state) * (config.keep_last + 2),
+        disk_free=shutil.disk_usage(folder).free,
+    )
+
+
+def _steps(setup: Setup) -> tuple[float, float]:
+    """Loss of the first step, and seconds of a later one."""
+    trainer = setup.trainer
+    trainer.position.sums = trainer.position.sums.to(setup.runtime.device)
+    trainer.model.train()
+    first_loss, seconds = 0.0, 0.0
+    for number in range(MEASURED_STEPS):
+        start = time.perf_counter()
+        trainer.step(*next(trainer.batches(0, number % trainer.batches.steps)))
+        loss, _, seen = trainer.position.sums.tolist()  # waits for the device
+        seconds = time.perf_counter() - start
+        first_loss = first_loss or loss / seen
+    return first_loss, seconds
+
+
+def _seconds_per_image(setup: Setup) -> float:
+    """Of measuring, from one batch after another that warms up."""
+    rows = inference_rows(setup.runtime.device)
+    images, _ = next(setup.trainer.batches(0))
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        collect_logits(setup.trainer.model, [images[:rows]])
+        seconds = time.perf_counter() - start
+    return seconds / rows

@@ -1,0 +1,116 @@
+"""From a config to the parts of a run, wired together: network, data, batches, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from torch import Tensor
+
+from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization
+from resnetcli.checkpoints.reading import Checkpoint
+from resnetcli.config import TrainConfig
+from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
+from resnetcli.data.cifar10 import Dataset
+from resnetcli.data.load import load_dataset
+from resnetcli.data.split import stratified_limit, stratified_split
+from resnetcli.engine.evaluate import inference_rows
+from resnetcli.engine.loop import Trainer
+from resnetcli.engine.runtime import Runtime, resolve_runtime, seed_everything, versions
+from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.events import Notice, OnEvent
+from resnetcli.models.kernels import accelerate
+from resnetcli.models.resnet import ResNet
+from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All parts of a run. `val` holds the images and the labels of the validation split, which may be empty."""
+
+    config: TrainConfig
+    runtime: Runtime
+    dataset: Dataset
+    trainer: Trainer
+    train_images: int
+    val: tuple[EvalBatches, Tensor]
+    header: ModelHeader
+
+
+def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
+    """A run from its first step; with `init`, its network is the checkpoint's, variant and all.
+
+    What the config leaves to the machine is decided here and written into `Setup.config`.
+    """
+    runtime = resolve_runtime(config.device, config.threads, config.precision)
+    start = None if config.init is None else open_any(config.init, on_event)
+    variant = config.shortcut
+    if start is not None:
+        variant = start.header.architecture.shortcut
+        if variant != config.shortcut:
+            on_event(Notice(f"{config.init} has shortcut={variant}, which this run takes over", warning=True))
+        if config.val_fraction and not _held_out_the_same(start.header, config):
+            text = f"{config.init} may have been trained on images of this validation split: its accuracy will flatter"
+            on_event(Notice(text, warning=True))
+    decided = {
+        "shortcut": variant,
+        "device": str(runtime.device),
+        "threads": runtime.threads,
+        "precision": runtime.precision,
+    }
+    return prepare(config.model_copy(update=decided), runtime, start, on_event)
+
+
+def _held_out_the_same(header: ModelHeader, config: TrainConfig) -> bool:
+    then = header.data, header.val_fraction, header.split_seed
+    return then == (config.data, config.val_fraction, config.split_seed)
+
+
+def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_event: OnEvent) -> Setup:
+    """Network (that of `start`, if there is one), data, batches and trainer, wired together."""
+    seed_everything(config.seed)
+    if start is None:
+        network = channels_last(ResNet(shortcut=config.shortcut, branch_scale=config.branch_scale))
+        normalization = Normalization(mean=MEAN, std=STD)
+    else:
+        network, normalization = build(start), start.header.normalization
+    dataset = load_dataset(config, on_event)
+    if network.head.out_features != len(dataset.classes):
+        raise CheckpointError(
+            f"{config.init}: {network.head.out_features} classes, but {dataset.name} has {len(dataset.classes)}",
+            "start from a checkpoint of the same classes",
+        )
+    kept, val = stratified_split(dataset.train.labels, config.val_fraction, config.split_seed)
+    if config.val_fraction and not len(val):
+        raise UsageError(
+            f"--val-fraction {config.val_fraction:g} of {dataset.name} is less than one image a class",
+            "raise it, or set it to 0 for a final run",
+        )
+    if config.limit_train is not None:
+        if config.limit_train > len(kept):
+            raise UsageError(f"--limit-train {config.limit_train}: there are {len(kept)} images to train on")
+        kept = kept[stratified_limit(dataset.train.labels[kept], config.limit_train, config.split_seed)]
+    if len(kept) < 2:
+        raise UsageError(f"{len(kept)} training image(s) left: BatchNorm needs at least 2", "raise --limit-train")
+    device = runtime.device
+    normalize = Normalizer(normalization.mean, normalization.std, device)
+    images, labels = dataset.train.images, dataset.train.labels
+    batches = TrainBatches(images[kept].to(device), labels[kept].to(device), config, normalize)
+    header = ModelHeader(
+        architecture=Architecture(shortcut=network.shortcut, num_classes=len(dataset.classes)),
+        class_names=dataset.classes,
+        normalization=normalization,
+        data=dataset.name,
+        chosen_by="none",
+        val_fraction=config.val_fraction,
+        split_seed=config.split_seed,
+        recipe=config.recipe,
+        config=config.model_dump(mode="json"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(runtime),
+    )
+    if device.type == "cpu" and runtime.precision == "bf16":
+        network = accelerate(network)
+    trainer = Trainer(network.to(device), batches, config, runtime)
+    val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
+    return Setup(config, runtime, dataset, trainer, len(kept), (val_batches, labels[val]), header)
