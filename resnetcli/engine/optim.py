@@ -28,7 +28,7 @@ def orthogonalize(matrices: Tensor, steps: int = 3) -> Tensor:
     x = x / (torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True).to(x.dtype) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + torch.baddbmm(b * gram, gram, gram, beta=1, alpha=c) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # a x + (b A + c A²) x
     result: Tensor = x.mT if tall else x
     return result
 

@@ -53,7 +53,7 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
     nothing to resume."""
     if not run.is_dir() or not is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
-    with stop.deferred(), RunLock(run):
+    with RunLock(run):
         folder, snapshot = newest_intact(run)
         config = _read_config(run).model_copy(update={"max_time": None, **overrides})
         manager = CheckpointManager(run, config.keep_last)
@@ -68,7 +68,8 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
         setup = prepare(config, runtime, start, on_event)
         setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
         restore(setup, snapshot, folder)
-        return _run(setup, run, manager, stop, on_event)
+        with stop.deferred():
+            return _run(setup, run, manager, stop, on_event)
 
 
 def _read_config(run: Path) -> TrainConfig:
