@@ -85,7 +85,7 @@ def _list(checkpoints: tuple[CheckpointInfo, ...], level: int) -> Table:
         table.add_row(
             Text(info.path),
             Text(marks, style="green"),
-            "" if info.epoch is None else f"{info.epoch:g}",
+            "" if info.epoch is None else f"{info.epoch:.4g}",
             "" if info.step is None else text.count(info.step),
             Text("\n".join(_metrics(info.metrics))),
             *([size] if level < 2 else []),
@@ -98,7 +98,7 @@ def _progress(info: CheckpointInfo) -> str:
     parts = []
     if info.epoch is not None:
         parts.append(
-            text.plural(int(info.epoch), "epoch") if info.epoch == int(info.epoch) else f"{info.epoch:g} epochs"
+            text.plural(int(info.epoch), "epoch") if info.epoch == int(info.epoch) else f"{info.epoch:.4g} epochs"
         )
     if info.step is not None:
         parts.append(text.plural(info.step, "step"))

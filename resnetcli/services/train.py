@@ -107,7 +107,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
     )
     if reason == "stopped":
-        stop.raise_if_requested(f"stopped at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
+        stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
     test, used = None, best_first(run_dir)[0]
     if reason == "max_time":
         on_event(Notice(f"stopped after {setup.config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
@@ -116,7 +116,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         used = checkpoint.path
         test = measure(checkpoint, network, setup.dataset, "test", False, setup.runtime.device, on_event, stop=stop)
         if test is None:
-            stop.raise_if_requested(f"stopped after training, before the test measurement of {run_dir}", go_on)
+            stop.raise_if_requested(f"after training, before the test measurement of {run_dir}", go_on)
     position = trainer.position
     return TrainResult(
         run_dir=str(run_dir),
