@@ -24,7 +24,15 @@ def show(event: Event) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
-    config = TrainConfig(data="cifar10-mini", limit_train=256, batch_size=64, epochs=2, lr=0.02, output_dir=folder)
+    config = TrainConfig(
+        data="cifar10-mini",
+        batch_size=64,
+        epochs=3,
+        optimizer="muon",
+        lr=0.08,
+        branch_scale=0.3,
+        output_dir=folder,
+    )
     run = train(config, stop=StopRequest(), on_event=show)
 
     measured = evaluate(EvaluateConfig(checkpoint=run.run_dir, data="cifar10-mini"), on_event=ignore)
