@@ -10,6 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from resnetcli.reporting import text
+from resnetcli.results import EpochRow
+
 
 def simple_table(title: str | Text = "", caption: str | Text = "") -> Table:
     """An empty table in the style of all ours: a rule under the header and nothing else."""
@@ -58,3 +61,16 @@ class Adaptive:
             if Measurement.get(console, options.update(width=10_000), table).maximum <= options.max_width:
                 break
         yield table
+
+
+def epoch_figures(row: EpochRow) -> tuple[str, ...]:
+    """What the table of a run and the line of an epoch both say: losses and accuracies, lr, images/s, time."""
+    return (
+        f"{row.train_loss:.4f}",
+        text.percent(row.train_top1),
+        "–" if row.val_loss is None else f"{row.val_loss:.4f}",
+        "–" if row.val_top1 is None else text.percent(row.val_top1),
+        f"{row.lr:.3g}",
+        f"{row.images_per_s:,.0f}",
+        text.duration(row.seconds),
+    )

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, Progress, RunStarted, StepDone
 from resnetcli.reporting import text
+from resnetcli.reporting.layout import epoch_figures
 
 HEARTBEAT_SECONDS = 30.0
 TASK_LINE_SECONDS = 10.0
@@ -171,13 +172,7 @@ def epoch_row(event: EpochDone, run: RunStarted | None) -> str:
     row = event.row
     columns = _columns(
         f"{row.epoch}/{run.epochs}" if run else str(row.epoch),
-        f"{row.train_loss:.4f}",
-        text.percent(row.train_top1),
-        "–" if row.val_loss is None else f"{row.val_loss:.4f}",
-        "–" if row.val_top1 is None else text.percent(row.val_top1),
-        f"{row.lr:.3g}",
-        f"{row.images_per_s:,.0f}",
-        text.duration(row.seconds),
+        *epoch_figures(row),
     )
     return columns + (" ★" if event.best else "")
 

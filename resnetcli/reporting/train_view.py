@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetcli.reporting import text
-from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
+from resnetcli.reporting.layout import Adaptive, epoch_figures, figures_grid, simple_table
 from resnetcli.reporting.scores_view import most_confused_table, overall_panel, per_class_table
 from resnetcli.results import DryRunResult, EpochRow, TrainResult
 
@@ -70,13 +70,7 @@ def _history(history: Sequence[EpochRow], level: int) -> Table:
         is_best = best is not None and row.val_top1 == best
         cells = (
             text.count(row.epoch),
-            f"{row.train_loss:.4f}",
-            text.percent(row.train_top1),
-            "–" if row.val_loss is None else f"{row.val_loss:.4f}",
-            "–" if row.val_top1 is None else text.percent(row.val_top1),
-            f"{row.lr:.3g}",
-            f"{row.images_per_s:,.0f}",
-            text.duration(row.seconds),
+            *epoch_figures(row),
         )
         table.add_row(*cells[: len(names)], "★" if is_best else "", style="green" if is_best else "")
     return table
