@@ -44,7 +44,7 @@ def main() -> None:
         PredictConfig(paths=(pictures,), checkpoint=run.run_dir, top_k=1),
         stdin=None,
         on_event=ignore,
-        on_prediction=lambda prediction: None,
+        on_prediction=None,
     )
     for prediction in answers.predictions:
         print(f"{Path(prediction.path).name:16s} {prediction.guesses[0].label} {prediction.guesses[0].probability:.0%}")

@@ -12,7 +12,8 @@ SCHEMA_VERSION = 1
 class Result(BaseModel):
     """Base of all results. Accuracies and probabilities are fractions in 0..1, times are seconds, sizes are bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A command makes a few of these, and building the validators of all takes 20 ms.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Interval(Result):
@@ -98,6 +99,7 @@ class EvaluateResult(Result):
     protocol: Protocol
     scores: Scores
     device: str
+    precision: str
     seconds: float
     images_per_s: float
     files: tuple[str, ...] = ()
@@ -176,7 +178,9 @@ class PredictResult(Result):
     command: str = "predict"
     checkpoint: str
     tta: bool
+    precision: str
     predictions: tuple[Prediction, ...]
+    pictures: int
     failed: int
 
 
@@ -295,6 +299,60 @@ class DataShowResult(Result):
     labels: tuple[str, ...]
     indices: tuple[int, ...]
     written: str | None = None
+
+
+class Spread(Result):
+    """A rate over the rounds of a measurement, in their order, with their median and their extremes."""
+
+    median: float
+    low: float
+    high: float
+    rounds: tuple[float, ...]
+
+
+class Machine(Result):
+    """What a speed was measured on."""
+
+    device: str
+    name: str
+    """Model of the GPU, or of the CPU."""
+    threads: int
+    precision: str
+    torch: str
+
+
+class BenchResult(Result):
+    """Speed of the tool beside a plain PyTorch loop and beside the machine's own matrix products."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str
+    """ "bench train" or "bench infer"."""
+    machine: Machine
+    shortcut: str
+    optimizer: str | None
+    batch_size: int
+    plain_batch_size: int
+    tool: Spread
+    """Images a second."""
+    plain: Spread
+    """Images a second."""
+    ratio: float
+    """Median of the tool over median of the plain loop."""
+    images: int
+    """What the two times are for: the training images of CIFAR-10, or its test images."""
+    seconds: float
+    plain_seconds: float
+    matrix: Spread
+    """Floating-point operations a second of plain matrix products in the tool's precision."""
+    flops_per_image: int
+    """Floating-point operations that an image needs: 2 for each multiply-accumulate, none for a tap on padding."""
+    roof: Spread
+    """Images a second, if an image were made of such products: `matrix` over `flops_per_image`."""
+    roof_share: float
+    """Median of the tool over median of the roof."""
+    plain_roof_share: float
+    peak_memory: int
+    """Of the tool's process (on a GPU: of its allocator), the images among it, after the tool's first turn."""
 
 
 InspectResult.model_rebuild()

@@ -27,6 +27,7 @@ COMMANDS = {
         "Model",
         "Show layers, shapes, parameters and multiply-accumulates; with a checkpoint also its origin.",
     ),
+    "bench": ("Machine", "Measure this machine: beside a plain PyTorch loop and beside its own matrix products."),
     "data": ("Files", "Fetch, check and look at CIFAR-10."),
     "checkpoints": ("Files", "List, show, verify, prune and export checkpoints."),
 }

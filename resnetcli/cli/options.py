@@ -6,6 +6,7 @@ import inspect
 import os
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -74,6 +75,17 @@ Quiet = Annotated[
     bool, switch("quiet", "No progress on stderr, only warnings.", "Global", "--quiet", "-q", callback=_set_quiet)
 ]
 Debug = Annotated[bool, switch("debug", "Show the traceback of an error.", "Global", callback=_set_debug)]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file of settings, or the config.json of a run. \\[default: none]",
+        metavar="<path>",
+        envvar=environment_name("config"),
+        show_default=False,
+        rich_help_panel="Run",
+    ),
+]
 GLOBAL: dict[str, Any] = {"quiet": Quiet, "debug": Debug}
 
 

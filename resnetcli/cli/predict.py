@@ -50,7 +50,7 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
             config,
             stdin=sys.stdin if "-" in config.paths else None,
             on_event=on_event,
-            on_prediction=_print_line if config.format == "jsonl" else _keep,
+            on_prediction=_print_line if config.format == "jsonl" else None,
         )
     report(result, config.format)
     if result.failed:
@@ -63,10 +63,6 @@ def _print_line(prediction: Prediction) -> None:
 
     sys.stdout.write(files.to_json_line(prediction))
     sys.stdout.flush()
-
-
-def _keep(prediction: Prediction) -> None:
-    """Nothing to do yet: the whole result is drawn at the end."""
 
 
 def report(result: PredictResult, form: str) -> None:

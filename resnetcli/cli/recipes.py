@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from resnetcli.cli.suggest import suggestion
+from resnetcli.config import DEFAULT_RECIPE
 from resnetcli.errors import UsageError
 
 
@@ -41,6 +42,11 @@ def recipe_names() -> list[str]:
 def complete_recipe(incomplete: str) -> list[str]:
     """Shell completion of --recipe."""
     return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
+def default_recipe() -> tuple[str, dict[str, object]]:
+    """Name and settings of the recipe that applies where none is named."""
+    return DEFAULT_RECIPE, read_recipe(DEFAULT_RECIPE).values if DEFAULT_RECIPE in recipe_names() else {}
 
 
 def read_recipe(name: str) -> SettingsFile:

@@ -20,6 +20,7 @@ from resnetcli.events import Notice
 
 Origin = Literal["flag", "environment", "file", "recipe", "default"]
 C = TypeVar("C", bound=Config)
+T = TypeVar("T", bound=TrainConfig)
 
 # Options that are no setting of any config, but have an environment variable all the same.
 EXTRA_OPTIONS = ("json", "config", "resume", "dry_run", "force", "debug", "quiet")
@@ -60,7 +61,12 @@ def resolve(model: type[C], given: Given) -> C:
 
 
 def resolve_train(given: Given, config_file: Path | None) -> tuple[TrainConfig, dict[str, Origin]]:
-    """The config of a training run, and where each of its values came from.
+    """The config of a training run, and where each of its values came from. Raises as `resolve_as_train` does."""
+    return resolve_as_train(TrainConfig, given, config_file)
+
+
+def resolve_as_train(model: type[T], given: Given, config_file: Path | None) -> tuple[T, dict[str, Origin]]:
+    """The config of a command that goes by the settings of a training run, and where each value came from.
 
     Raises UsageError for an unknown key, recipe or value and for a file that cannot be read.
     """
@@ -78,8 +84,8 @@ def resolve_train(given: Given, config_file: Path | None) -> tuple[TrainConfig, 
                 f"--recipe {name}: {file.name} sets every value, so that the recipe would change nothing",
                 "leave out --recipe or --config",
             )
-        return _merge(TrainConfig, given, file, recipe=None)
-    return _merge(TrainConfig, given, file, read_recipe(name))
+        return _merge(model, given, file, recipe=None)
+    return _merge(model, given, file, read_recipe(name))
 
 
 def option_name(name: str) -> str:

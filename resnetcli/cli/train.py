@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resnetcli.cli.options import AsJson, examples, from_flag, switch, takes
-from resnetcli.cli.recipes import read_recipe, recipe_names
+from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
+from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.report_files import write_training
 from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_checkpoint
 from resnetcli.cli.session import Session, session_of
-from resnetcli.config import DEFAULT_RECIPE, TrainConfig, unused_settings
+from resnetcli.config import TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 from resnetcli.results import DryRunResult, TrainResult
@@ -35,10 +34,6 @@ RESUMABLE = (
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
-def _default_recipe() -> tuple[str, Mapping[str, object]]:
-    return DEFAULT_RECIPE, read_recipe(DEFAULT_RECIPE).values if DEFAULT_RECIPE in recipe_names() else {}
-
-
 @app.command(
     epilog=examples(
         "resnetcli train",
@@ -48,7 +43,7 @@ def _default_recipe() -> tuple[str, Mapping[str, object]]:
         "resnetcli train --config runs/twenty/config.json --name again --dry-run",
     )
 )
-@takes(TrainConfig, recipe=_default_recipe())
+@takes(TrainConfig, recipe=default_recipe())
 def train(
     ctx: typer.Context,
     given: Given,
@@ -63,17 +58,7 @@ def train(
             autocompletion=complete_checkpoint,
         ),
     ] = None,
-    config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="TOML file of settings, or the config.json of a run. \\[default: none]",
-            metavar="<path>",
-            envvar=environment_name("config"),
-            show_default=False,
-            rich_help_panel="Run",
-        ),
-    ] = None,
+    config_file: ConfigFile = None,
     dry_run: Annotated[bool, switch("dry_run", "Take one real step, and say what the run would need.", "Run")] = False,
     as_json: AsJson = False,
 ) -> None:

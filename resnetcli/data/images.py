@@ -6,6 +6,7 @@ import glob
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -75,22 +76,30 @@ def find(paths: Sequence[str], recursive: bool, stdin: TextIO | None) -> Iterato
             yield from _from_path(path, recursive)
 
 
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Inside, warnings of damaged metadata and large pictures are not shown. For the whole process, so it is entered
+    once, around all threads, and not for each picture."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
 def decode(path: str | Path, size: int = IMAGE_SIZE) -> Decoded:
     """The picture upright, in RGB on white, `size`×`size`; one that is so already comes through bit by bit.
 
-    Raises DataError, which names `path`. It hides the decoder's warnings while it runs, so call it from one thread
-    at a time.
+    Raises DataError, which names `path`. Threads may call it side by side; `quiet_decoders` around them hides what
+    decoders warn of.
     """
     try:
         if not Path(path).is_file():
             raise DataError(f"{path}: no such file" if not Path(path).exists() else f"{path}: not a regular file")
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
+        with Image.open(path, formats=_formats()) as image:
             return _decode(image, size)
     except ResnetCliError:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image in a known format (PNG, JPEG, WebP, GIF, BMP, TIFF, …)") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from error
     except Exception as error:  # decoders meet damaged files with almost any exception
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

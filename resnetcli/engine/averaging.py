@@ -37,8 +37,9 @@ class Lookahead:
             return
         updates = math.ceil(step / self.every)
         keep = min(PULL_PER_STEP**self.every * (step / self.total_steps) ** 3, 1 - 1 / updates)
-        for name, fast in _averaged(self.model).items():
-            fast.copy_(self.slow[name].lerp_(fast, 1 - keep))
+        fast, slow = list(_averaged(self.model).values()), list(self.slow.values())
+        torch._foreach_lerp_(slow, fast, 1 - keep)
+        torch._foreach_copy_(fast, slow)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -52,8 +53,7 @@ class Lookahead:
 
     @torch.no_grad()
     def _write(self, tensors: dict[str, Tensor]) -> None:
-        for name, tensor in _averaged(self.model).items():
-            tensor.copy_(tensors[name])
+        torch._foreach_copy_(list(_averaged(self.model).values()), list(tensors.values()))
 
 
 def _averaged(model: nn.Module) -> dict[str, Tensor]:

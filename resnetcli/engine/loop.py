@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from resnetcli.config import TrainConfig
 from resnetcli.engine.averaging import Lookahead
+from resnetcli.engine.graphs import GraphedStep
 from resnetcli.engine.optim import Optimizers, learning_rate_share
+from resnetcli.engine.readback import Readback
 from resnetcli.engine.runtime import Runtime, peak_memory
 from resnetcli.errors import DivergedError
-from resnetcli.events import EpochDone, OnEvent, StepDone
+from resnetcli.events import EpochDone, Notice, OnEvent, StepDone
 from resnetcli.results import EpochRow
 
 REPORT_SECONDS = 0.1
-"""Reading the sums back waits for the device: not more often than an eye can follow."""
-GPU_CHECK_STEPS = 50
-"""On a GPU a check of gradients waits for the device, so it is made now and then; weights are checked at each save."""
+"""Not more often than an eye can follow."""
 
 
 class Batches(Protocol):
@@ -67,12 +67,18 @@ class Trainer:
         self.optimizers = Optimizers(model, config, runtime.precision)
         self.total_steps = config.epochs * batches.steps
         self.lookahead = Lookahead(model, config.lookahead, self.total_steps) if config.lookahead else None
-        self.position = Position()
+        self.position = Position(sums=self._no_sums())
+        self._compute = GraphedStep(self._step) if runtime.device.type == "cuda" else self._step
         self._saved_at: tuple[int, int] | None = None
 
     @property
     def global_step(self) -> int:
         return self.position.epoch * self.batches.steps + self.position.step
+
+    def _no_sums(self) -> Tensor:
+        """Zeros on the device, in float64 where there is one."""
+        device = self.runtime.device
+        return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the model has the weights that are validated and handed out."""
@@ -130,10 +136,10 @@ class Trainer:
     ) -> str | None:
         """The rest of this epoch; a reason if it was cut short."""
         position, config = self.position, self.config
-        position.sums = position.sums.to(self.runtime.device)
         self.model.train()
         start, before, first_step = time.monotonic(), position.seconds, position.step
         reported, saved = start, start
+        readback: Readback[tuple[int, float]] = Readback()
         for images, labels in self.batches(position.epoch, position.step):
             if stop():
                 return "stopped"
@@ -144,11 +150,20 @@ class Trainer:
             now = time.monotonic()
             position.seconds = before + now - start
             last = position.step == self.batches.steps
-            if now - reported >= REPORT_SECONDS or last:
+            if last or (now - reported >= REPORT_SECONDS and readback.idle):
                 reported = now
-                loss, right, seen = position.sums.tolist()
-                rate = (position.step - first_step) * self.batches.batch_size / (now - start)
-                on_event(StepDone(position.epoch + 1, position.step, loss / seen, right / seen, lr, rate))
+                readback.ask(position.sums, (position.step, lr))
+            if (answer := readback.answer(wait=last)) is not None:
+                (loss, right, seen), (step, then_lr) = answer
+                if not math.isfinite(loss):
+                    raise self._diverged("the loss is not finite", then_lr, step)
+                if last:  # only now has the device done what it was given
+                    now = time.monotonic()
+                    position.seconds = before + now - start
+                rate = (step - first_step) * self.batches.batch_size / (now - start)
+                on_event(StepDone(position.epoch + 1, step, loss / seen, right / seen, then_lr, rate))
+                if isinstance(self._compute, GraphedStep) and (reason := self._compute.take_reason()):
+                    on_event(Notice(f"the step could not be recorded as a CUDA graph and runs slower: {reason}", True))
             if now - saved >= config.save_every and not last:
                 self._save(save, {})
                 saved = time.monotonic()
@@ -158,10 +173,18 @@ class Trainer:
     def step(self, images: Tensor, labels: Tensor) -> float:
         """One optimiser step on float32[B,3,H,W] and int64[B]; returns the learning rate.
 
-        Raises DivergedError; on a CPU instead of stepping on a gradient that is not finite, on a GPU at its next check.
+        On a CPU raises DivergedError instead of stepping on a gradient that is not finite. On a GPU that would wait for
+        the device: there the loop looks at the loss when it reports, and at the weights before it saves them.
         """
+        lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, self.config))
+        self._compute(images, labels)
+        if self.lookahead:
+            self.lookahead.update(self.global_step + 1)
+        return lr
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        """What a step does on the device: always the same operations on the same tensors."""
         config, sums = self.config, self.position.sums
-        lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, config))
         losses: list[Tensor] = []
         for part, targets in zip(images.chunk(config.grad_accum), labels.chunk(config.grad_accum), strict=True):
             with self.runtime.autocast():
@@ -172,19 +195,17 @@ class Trainer:
             sums[1] += (logits.detach().argmax(1) == targets).sum()
         sums[0] += torch.stack(losses).sum()
         sums[2] += len(images)
-        if self.runtime.device.type == "cpu" or self.global_step % GPU_CHECK_STEPS == 0:
-            self.check_finite(lr)
+        if self.runtime.device.type == "cpu":
+            self.check_finite()
         self.optimizers.step()
         self.model.zero_grad(set_to_none=True)
-        if self.lookahead:
-            self.lookahead.update(self.global_step + 1)
-        return lr
 
-    def check_finite(self, lr: float) -> None:
+    def check_finite(self) -> None:
         """Raises DivergedError unless the losses so far and the gradients of this moment are finite."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         total = sum((norm.float().sum() for norm in torch._foreach_norm(gradients)), self.position.sums[0].float())
         if not math.isfinite(float(total)):
+            lr = self.config.lr * learning_rate_share(self.global_step, self.batches.steps, self.config)
             raise self._diverged("loss or gradient is not finite", lr, self.position.step + 1)
 
     def check_weights(self) -> None:
@@ -224,7 +245,7 @@ class Trainer:
         position.history.append(row)
         position.total_seconds += position.seconds
         position.epoch, position.step, position.seconds = position.epoch + 1, 0, 0.0
-        position.sums = torch.zeros_like(position.sums)
+        position.sums.zero_()  # in place: a recorded step adds to this very tensor
         return row
 
     def _is_best(self, row: EpochRow) -> bool:
@@ -248,9 +269,9 @@ class Trainer:
 
     def load_state(self, state: dict[str, Tensor], position: Position) -> None:
         """The inverse of `state`; the model already has the weights of the checkpoint."""
+        position.sums = self.position.sums.copy_(state["sums"])
         self.position = position
         self._saved_at = position.epoch, position.step
-        position.sums = state["sums"].to(self.runtime.device)
         torch.set_rng_state(state["rng"])
         prefix = "optimizer/"
         self.optimizers.load_state({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})

@@ -76,7 +76,7 @@ class ResNet(nn.Module):
                     )
                 )
             self.add_module(name, stage)
-        self.pool = nn.AvgPool2d(2)
+        self.pool: nn.Module = nn.AvgPool2d(2)
         self.head = nn.Linear(STAGES[-1][4], num_classes)
         if not self.head.weight.is_meta:
             self._initialize(branch_scale)

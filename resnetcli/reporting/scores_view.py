@@ -56,6 +56,7 @@ def overall_panel(result: EvaluateResult) -> Panel:
     """Overall figures with what makes them comparable: split, who chose the weights, augmentation, interval."""
     scores = result.scores
     top1 = Text.assemble((text.percent(scores.top1.value), "bold green"), f"  ({text.interval(scores.top1)})")
+    machine = f"{result.device} in {result.precision}"
     rows: list[tuple[str, RenderableType]] = [
         ("checkpoint", Text(result.checkpoint)),
         ("top-1", top1),
@@ -69,7 +70,7 @@ def overall_panel(result: EvaluateResult) -> Panel:
         ("weights", CHOSEN_BY.get(result.protocol.chosen_by, result.protocol.chosen_by)),
         ("augmentation", _augmentation(result.protocol)),
         ("interval", result.protocol.interval),
-        ("time", f"{text.duration(result.seconds)} on {result.device}, {result.images_per_s:,.0f} images/s"),
+        ("time", f"{text.duration(result.seconds)} on {machine}, {result.images_per_s:,.0f} images/s"),
     ]
     return Panel(figures_grid(rows), title="Accuracy", title_align="left", box=box.ROUNDED, expand=False)
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
+from resnetcli.reporting.bench_view import bench_report as bench
 from resnetcli.reporting.checkpoints_view import checkpoints_table as checkpoints
 from resnetcli.reporting.data_view import data_table as data
 from resnetcli.reporting.inspect_view import inspect_tree as network
@@ -18,7 +19,7 @@ from resnetcli.reporting.train_view import dry_run
 from resnetcli.reporting.train_view import train_summary as training
 from resnetcli.results import DataShowResult
 
-__all__ = ["checkpoints", "data", "dry_run", "evaluation", "images", "network", "predictions", "training"]
+__all__ = ["bench", "checkpoints", "data", "dry_run", "evaluation", "images", "network", "predictions", "training"]
 
 
 def images(result: DataShowResult, pixels: Sequence[Any]) -> Group:

@@ -10,6 +10,7 @@ from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import peak_memory
 from resnetcli.events import OnEvent
 from resnetcli.results import DryRunResult
+from resnetcli.services.networks import for_inference
 from resnetcli.services.run_folder import check_run_folder
 from resnetcli.services.setup import Setup, prepare_new
 
@@ -48,7 +49,6 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
 def _steps(setup: Setup) -> tuple[float, float]:
     """Loss of the first step, and seconds of a later one."""
     trainer = setup.trainer
-    trainer.position.sums = trainer.position.sums.to(setup.runtime.device)
     trainer.model.train()
     first_loss, seconds = 0.0, 0.0
     for number in range(MEASURED_STEPS):
@@ -63,10 +63,11 @@ def _steps(setup: Setup) -> tuple[float, float]:
 def _seconds_per_image(setup: Setup) -> float:
     """Of measuring, from one batch after another that warms up."""
     rows = inference_rows(setup.runtime.device)
+    network = for_inference(setup.network, setup.runtime.in_float32())
     images, _ = next(setup.trainer.batches(0))
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        collect_logits(setup.trainer.model, [images[:rows]])
+        collect_logits(network, [images[:rows]])
         seconds = time.perf_counter() - start
     return seconds / rows

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.reading import Checkpoint
@@ -16,28 +15,29 @@ from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_split
 from resnetcli.engine.evaluate import collect_logits, inference_rows
-from resnetcli.engine.runtime import resolve_runtime
+from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import OnEvent, Progress
 from resnetcli.metrics import scores
 from resnetcli.models.resnet import ResNet
 from resnetcli.results import Answer, EvaluateResult, Protocol
-from resnetcli.services.networks import open_network
+from resnetcli.services.machine import runtime_for
+from resnetcli.services.networks import for_inference, open_network
 
 
 def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
-    """Measures in float32, whatever the precision of training was: a reported accuracy does not depend on the
-    machine's taste.
+    """Measures one split; in float32 unless `config` says otherwise, whatever the precision of training was: a
+    reported accuracy does not depend on the machine's taste.
 
     Raises CheckpointError, DataError, UsageError.
     """
-    runtime = resolve_runtime(config.device, config.threads, "fp32")
+    runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     checkpoint, network = open_network(config.checkpoint, on_event)
     trained_on = checkpoint.header.data if checkpoint.header.data in get_args(DatasetName) else None
     places = config.model_dump(include={"data_dir", "cache_dir", "source"})
     options = DataOptions.model_validate(places | {"data": config.data or trained_on or DataOptions().data})
     dataset = load_dataset(options, on_event)
-    result = measure(checkpoint, network, dataset, config.split, config.tta, runtime.device, on_event)
+    result = measure(checkpoint, network, dataset, config.split, config.tta, runtime, on_event)
     assert result is not None  # nothing was there to stop it
     return result
 
@@ -48,7 +48,7 @@ def measure(
     dataset: Dataset,
     split: SplitName,
     tta: bool,
-    device: torch.device,
+    runtime: Runtime,
     on_event: OnEvent,
     *,
     stop: Callable[[], bool] = lambda: False,
@@ -63,12 +63,12 @@ def measure(
             "evaluate it on the data that it was trained on",
         )
     images, labels = select_split(dataset, split, checkpoint)
-    normalize = Normalizer(header.normalization.mean, header.normalization.std, device)
-    batches = EvalBatches(images.to(device), inference_rows(device), normalize)
+    normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
+    batches = EvalBatches(images.to(runtime.device), inference_rows(runtime.device), normalize)
     start = time.perf_counter()
     task = f"Evaluating on {split}"
     logits = collect_logits(
-        network.to(device),
+        for_inference(network, runtime),
         batches,
         tta=tta,
         stop=stop,
@@ -92,7 +92,8 @@ def measure(
             confidence=[a.confidence for a in answers],
             true_probability=probabilities.gather(1, labels[:, None])[:, 0].tolist(),
         ),
-        device=str(device),
+        device=str(runtime.device),
+        precision=runtime.precision,
         seconds=seconds,
         images_per_s=len(labels) / seconds,
         answers=answers,

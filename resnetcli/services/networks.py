@@ -8,8 +8,10 @@ from torch import nn
 from resnetcli.checkpoints.format import Normalization
 from resnetcli.checkpoints.reading import Checkpoint, check_fit, open_checkpoint
 from resnetcli.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
+from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import CheckpointError
 from resnetcli.events import Notice, OnEvent
+from resnetcli.models.inference import InferenceNetwork
 from resnetcli.models.resnet import ResNet
 
 MEAN = (CIFAR10_MEAN[0] / 255, CIFAR10_MEAN[1] / 255, CIFAR10_MEAN[2] / 255)
@@ -44,6 +46,11 @@ def build(checkpoint: Checkpoint) -> ResNet:
         network = ResNet(architecture.num_classes, architecture.shortcut)
     network.load_state_dict(check_fit(checkpoint, network.state_dict()), assign=True)
     return channels_last(network.requires_grad_())
+
+
+def for_inference(network: ResNet, runtime: Runtime) -> InferenceNetwork:
+    """A copy of the network as it is now, on the device and in the precision of `runtime`."""
+    return InferenceNetwork(network, runtime.dtype).to(runtime.device)
 
 
 def channels_last(network: ResNet) -> ResNet:

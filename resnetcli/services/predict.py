@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -14,11 +17,17 @@ from resnetcli.config import PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data.batches import Normalizer
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
-from resnetcli.engine.runtime import resolve_runtime
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.results import Guess, Prediction, PredictResult
-from resnetcli.services.networks import open_network
+from resnetcli.services.machine import runtime_for
+from resnetcli.services.networks import for_inference, open_network
+
+MAX_DECODERS = 8
+BATCHES_AHEAD = 2
+"""Pictures decoded while the network is busy, in batches: one in work and one that waits."""
+
+Read = tuple[str, pictures.Decoded | DataError]
 
 
 def predict(
@@ -26,18 +35,19 @@ def predict(
     *,
     stdin: TextIO | None,
     on_event: OnEvent,
-    on_prediction: Callable[[Prediction], None],
+    on_prediction: Callable[[Prediction], None] | None,
 ) -> PredictResult:
     """Classifies every picture that `config.paths` names; one that cannot be read gets an `error` and stops nobody.
 
-    The pictures of one batch are in memory at a time. `on_prediction` is called in the order of the paths. Raises
+    Pictures are decoded while others are computed; those of three batches are in memory at a time. With
+    `on_prediction` each prediction goes there, in the order of the paths, and none is kept for the result. Raises
     CheckpointError, UsageError, DataError where there is no picture at all.
     """
-    runtime = resolve_runtime(config.device, config.threads, "fp32")
-    checkpoint, network = open_network(config.checkpoint, on_event)
+    runtime = runtime_for(config.device, config.threads, config.precision)
+    checkpoint, trained = open_network(config.checkpoint, on_event)
     header = checkpoint.header
+    network = for_inference(trained, runtime)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
-    network.to(runtime.device)
     top_k = min(config.top_k, len(header.class_names))
 
     def classify(batch: list[pictures.Decoded]) -> list[tuple[Guess, ...]]:
@@ -50,43 +60,56 @@ def predict(
             for row_i, row_p in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    done: list[Prediction] = []
-    for read in _chunks(_decoded(config, header.architecture.image_size, stdin), inference_rows(runtime.device)):
-        guesses = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
-        for path, item in read:
-            if isinstance(item, DataError):
-                prediction = Prediction(path=path, error=item.message)
-            else:
-                prediction = Prediction(path=path, guesses=next(guesses), notices=item.notices)
-            done.append(prediction)
-            on_prediction(prediction)
-        on_event(Progress("Predicting", len(done), None, "pictures"))
-    failed = sum(p.error is not None for p in done)
+    kept: list[Prediction] = []
+    hand_out = on_prediction or kept.append
+    rows, done, failed = inference_rows(runtime.device), 0, 0
+    with pictures.quiet_decoders():
+        decoded = _decoded(config, header.architecture.image_size, stdin, ahead=BATCHES_AHEAD * rows)
+        while read := list(islice(decoded, rows)):
+            guesses = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
+            for path, item in read:
+                if isinstance(item, DataError):
+                    hand_out(Prediction(path=path, error=item.message))
+                    failed += 1
+                else:
+                    hand_out(Prediction(path=path, guesses=next(guesses), notices=item.notices))
+            done += len(read)
+            on_event(Progress("Predicting", done, None, "pictures"))
     if not done:
         raise DataError("no picture to predict: the list was empty", "name files, folders or globs")
     if failed:
-        on_event(Notice(f"{failed} of {len(done)} pictures could not be read", warning=True))
-    return PredictResult(checkpoint=str(checkpoint.path), tta=config.tta, predictions=tuple(done), failed=failed)
+        on_event(Notice(f"{failed} of {done} pictures could not be read", warning=True))
+    return PredictResult(
+        checkpoint=str(checkpoint.path),
+        tta=config.tta,
+        precision=runtime.precision,
+        predictions=tuple(kept),
+        pictures=done,
+        failed=failed,
+    )
 
 
-def _decoded(
-    config: PredictConfig, size: int, stdin: TextIO | None
-) -> Iterator[tuple[str, pictures.Decoded | DataError]]:
-    for found in pictures.find(config.paths, config.recursive, stdin):
+def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int) -> Iterator[Read]:
+    """Every picture in its place, decoded by threads that are at most `ahead` pictures ahead of the reader."""
+
+    def decode(found: pictures.Found) -> Read:
         try:
-            yield found.path, _decode(found, size)
+            if found.error is not None:
+                raise DataError(found.error)
+            return found.path, pictures.decode(Path(found.path), size)
         except DataError as error:
-            yield found.path, error
+            return found.path, error
 
-
-def _decode(found: pictures.Found, size: int) -> pictures.Decoded:
-    if found.error is not None:
-        raise DataError(found.error)
-    return pictures.decode(Path(found.path), size)
-
-
-def _chunks(
-    items: Iterator[tuple[str, pictures.Decoded | DataError]], size: int
-) -> Iterator[list[tuple[str, pictures.Decoded | DataError]]]:
-    while chunk := list(islice(items, size)):
-        yield chunk
+    names = pictures.find(config.paths, config.recursive, stdin)
+    waiting: deque[Future[Read]] = deque()
+    # Decoders work outside of Python's lock, so that threads are as good as processes here and start at once.
+    pool = ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+    try:
+        for found in names:
+            waiting.append(pool.submit(decode, found))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

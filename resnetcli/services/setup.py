@@ -16,11 +16,12 @@ from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_limit, stratified_split
 from resnetcli.engine.evaluate import inference_rows
 from resnetcli.engine.loop import Trainer
-from resnetcli.engine.runtime import Runtime, resolve_runtime, seed_everything, versions
+from resnetcli.engine.runtime import Runtime, seed_everything, versions
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.models.kernels import accelerate
 from resnetcli.models.resnet import ResNet
+from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any
 
 
@@ -31,6 +32,7 @@ class Setup:
     config: TrainConfig
     runtime: Runtime
     dataset: Dataset
+    network: ResNet
     trainer: Trainer
     train_images: int
     val: tuple[EvalBatches, Tensor]
@@ -42,7 +44,7 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
 
     What the config leaves to the machine is decided here and written into `Setup.config`.
     """
-    runtime = resolve_runtime(config.device, config.threads, config.precision)
+    runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     start = None if config.init is None else open_any(config.init, on_event)
     variant = config.shortcut
     if start is not None:
@@ -95,7 +97,6 @@ def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_
     device = runtime.device
     normalize = Normalizer(normalization.mean, normalization.std, device)
     images, labels = dataset.train.images, dataset.train.labels
-    batches = TrainBatches(images[kept].to(device), labels[kept].to(device), config, normalize)
     header = ModelHeader(
         architecture=Architecture(shortcut=network.shortcut, num_classes=len(dataset.classes)),
         class_names=dataset.classes,
@@ -109,8 +110,17 @@ def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(runtime),
     )
-    if device.type == "cpu" and runtime.precision == "bf16":
-        network = accelerate(network)
-    trainer = Trainer(network.to(device), batches, config, runtime)
+    trainer = make_trainer(network, images[kept], labels[kept], normalize, config, runtime)
     val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
-    return Setup(config, runtime, dataset, trainer, len(kept), (val_batches, labels[val]), header)
+    return Setup(config, runtime, dataset, network, trainer, len(kept), (val_batches, labels[val]), header)
+
+
+def make_trainer(
+    network: ResNet, images: Tensor, labels: Tensor, normalize: Normalizer, config: TrainConfig, runtime: Runtime
+) -> Trainer:
+    """A plain channels_last `network` with the fast paths of this machine, and its batches, on the device."""
+    device = runtime.device
+    batches = TrainBatches(images.to(device), labels.to(device), config, normalize)
+    if device.type == "cpu":
+        network = accelerate(network)
+    return Trainer(network.to(device), batches, config, runtime)

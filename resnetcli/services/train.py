@@ -23,14 +23,15 @@ from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config import TrainConfig
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
-from resnetcli.engine.runtime import resolve_runtime, versions
+from resnetcli.engine.runtime import versions
 from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
 from resnetcli.results import TrainResult
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
-from resnetcli.services.networks import open_network
+from resnetcli.services.machine import runtime_for
+from resnetcli.services.networks import for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, new_run_folder
 from resnetcli.services.setup import Setup, prepare, prepare_new
 
@@ -59,7 +60,7 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
         manager = CheckpointManager(run, config.keep_last)
         for reason in manager.set_damaged_aside():
             on_event(Notice(f"{reason}; going on from {folder.name}", warning=True))
-        runtime = resolve_runtime(config.device, config.threads, config.precision)
+        runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
         for name, now in versions(runtime).items():
             if (then := snapshot.position.versions.get(name)) != now:
                 text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
@@ -114,7 +115,8 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     else:
         checkpoint, network = open_network(str(run_dir), on_event)
         used = checkpoint.path
-        test = measure(checkpoint, network, setup.dataset, "test", False, setup.runtime.device, on_event, stop=stop)
+        runtime = setup.runtime.in_float32()
+        test = measure(checkpoint, network, setup.dataset, "test", False, runtime, on_event, stop=stop)
         if test is None:
             stop.raise_if_requested(f"after training, before the test measurement of {run_dir}", go_on)
     position = trainer.position
@@ -151,7 +153,8 @@ def _validator(setup: Setup, stop: StopRequest) -> Callable[[], tuple[float, flo
     def validate() -> tuple[float, float] | None:
         if not len(labels):
             return math.nan, math.nan
-        logits = collect_logits(setup.trainer.model, batches, stop=stop)
+        network = for_inference(setup.network, setup.runtime.in_float32())
+        logits = collect_logits(network, batches, stop=stop)
         return None if logits is None else loss_and_top1(logits, labels)
 
     return validate

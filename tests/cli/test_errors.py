@@ -82,6 +82,16 @@ CASES: list[tuple[str, int, str]] = [
     ("inspect --depth 0", 2, "--depth 0: must be"),
     ("inspect --batch-size 99999999", 2, "--batch-size 99999999: must be"),
     ("inspect --shortcut identiti", 2, "did you mean identity?"),
+    # bench
+    ("bench nothing", 2, "no such command 'nothing'"),
+    ("bench train --round 2", 2, "did you mean --rounds?"),
+    ("bench train --epochs 2", 2, "no such option --epochs"),
+    ("bench train --rounds 0", 2, "--rounds 0: must be"),
+    ("bench train --seconds 0", 2, "--seconds 0: must be greater than 0"),
+    ("bench train --recipe nope", 2, "unknown recipe 'nope'"),
+    ("bench train --config bad.toml", 2, "did you mean epochs?"),
+    ("bench infer --device cuda:99", 2, "--device cuda:99: not on this machine"),
+    ("bench infer --batch-size 2", 2, "no such option --batch-size"),
     # data
     ("data nothing", 2, "no such command 'nothing'"),
     ("data download --source ftp", 2, "--source ftp: must be one of"),

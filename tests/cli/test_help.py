@@ -75,7 +75,10 @@ def test_units_are_shown_with_defaults(cli: Cli) -> None:
     assert "RESNETCLI_BATCH_SIZE" in out
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["predict", "--hepl"]])
+HELPS = [["--help"], ["--version"], ["train", "--help"], ["bench", "--help"], ["bench", "train", "--help"]]
+
+
+@pytest.mark.parametrize("argv", [*HELPS, ["predict", "--hepl"]])
 def test_no_heavy_import_before_there_is_work(argv: list[str]) -> None:
     code = (
         "import sys; from resnetcli.cli.main import run; code = run(sys.argv[1:]);"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from resnetcli.engine.runtime import peak_memory, resolve_device, resolve_runtime, versions
+from resnetcli.engine.runtime import peak_memory, processor_name, resolve_device, resolve_runtime, versions
 from resnetcli.errors import UsageError
 
 
@@ -34,3 +34,10 @@ def test_the_record_of_a_machine_names_what_repetition_depends_on():
     assert record["torch"] == torch.__version__
     assert record["threads"] == str(torch.get_num_threads())
     assert peak_memory(torch.device("cpu")) > 50 * 2**20
+
+
+def test_the_name_of_the_processor_is_read_or_replaced(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast 9000: two cores\nmodel name\t: other\n")
+    assert processor_name(cpuinfo) == "Fast 9000: two cores"
+    assert processor_name(tmp_path / "none")

@@ -7,6 +7,7 @@ import random
 from resnetcli.metrics import scores
 from resnetcli.results import (
     BatchCheck,
+    BenchResult,
     CheckpointInfo,
     CheckpointProblem,
     CheckpointsResult,
@@ -18,10 +19,12 @@ from resnetcli.results import (
     Guess,
     InspectResult,
     LayerRow,
+    Machine,
     Prediction,
     PredictResult,
     Protocol,
     Scores,
+    Spread,
     TrainResult,
 )
 
@@ -56,6 +59,7 @@ def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
         protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta=False),
         scores=ten_class_scores(),
         device="cpu",
+        precision="fp32",
         seconds=12.34,
         images_per_s=810.4,
         files=files,
@@ -184,6 +188,7 @@ def predict_result() -> PredictResult:
     return PredictResult(
         checkpoint="runs/quick-1",
         tta=True,
+        precision="fp32",
         predictions=(
             Prediction(
                 path="pictures/[red]cat.jpg",
@@ -200,6 +205,7 @@ def predict_result() -> PredictResult:
                 guesses=(Guess(label="bird", probability=0.51), Guess(label="frog", probability=0.3)),
             ),
         ),
+        pictures=3,
         failed=1,
     )
 
@@ -238,4 +244,38 @@ def data_result() -> DataResult:
         class_counts=dict.fromkeys(CLASSES[:3], 5_000),
         mean=(125.3069, 122.9502, 113.866),
         std=(62.9932, 62.0887, 66.7049),
+    )
+
+
+def bench_result(command: str = "bench train") -> BenchResult:
+    """As of a machine whose matrix products run at 700 GFLOP/s."""
+
+    def spread(*rounds: float) -> Spread:
+        ordered = sorted(rounds)
+        return Spread(median=ordered[len(rounds) // 2], low=ordered[0], high=ordered[-1], rounds=rounds)
+
+    training = command == "bench train"
+    tool, plain = spread(1490.0, 1512.5, 1433.2), spread(352.0, 339.5, 347.75)
+    matrix, flops = spread(700e9, 688e9, 709.5e9), 281_484_288 if training else 86_689_280
+    roof = spread(*(rate / flops for rate in matrix.rounds))
+    images = 50_000 if training else 10_000
+    return BenchResult(
+        command=command,
+        machine=Machine(device="cpu", name="A Processor", threads=2, precision="bf16", torch="2.10.0"),
+        shortcut="identity",
+        optimizer="muon" if training else None,
+        batch_size=510 if training else 128,
+        plain_batch_size=100,
+        tool=tool,
+        plain=plain,
+        ratio=tool.median / plain.median,
+        images=images,
+        seconds=images / tool.median,
+        plain_seconds=images / plain.median,
+        matrix=matrix,
+        flops_per_image=flops,
+        roof=roof,
+        roof_share=tool.median / roof.median,
+        plain_roof_share=plain.median / roof.median,
+        peak_memory=1_503_238_553,
     )

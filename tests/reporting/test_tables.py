@@ -17,6 +17,7 @@ from resnetcli.results import CheckpointsResult, Scores
 from tests.golden import assert_golden, drawn
 from tests.reporting.examples import (
     CLASSES,
+    bench_result,
     checkpoints_result,
     data_result,
     dry_run_result,
@@ -35,6 +36,8 @@ REPORTS: dict[str, RenderableType] = {
     "predict": tables.predictions(predict_result()),
     "dry_run": tables.dry_run(dry_run_result()),
     "data": tables.data(data_result()),
+    "bench-train": tables.bench(bench_result()),
+    "bench-infer": tables.bench(bench_result("bench infer")),
     "train": tables.training(train_result()),
 }
 
@@ -171,6 +174,19 @@ def test_the_summary_of_a_run_ends_with_commands_that_a_shell_takes() -> None:
 def test_a_run_stopped_before_its_first_epoch_still_has_a_summary() -> None:
     result = train_result().model_copy(update={"history": (), "test": None, "epochs": 0, "stopped": "max_time"})
     assert "stopped by --max-time" in drawn(tables.training(result))
+
+
+@pytest.mark.parametrize(("columns", "columns_shown"), [(100, 6), (80, 4), (44, 2)])
+def test_a_narrow_bench_keeps_speeds_and_shares(
+    monkeypatch: pytest.MonkeyPatch, columns: int, columns_shown: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = drawn(REPORTS["bench-train"]).split("╭")[0]
+    assert "…" not in table
+    tool = next(line for line in table.split("\n") if line.startswith("resnetcli"))
+    assert "1,490" in tool
+    assert "59.9 %" in tool
+    assert len(tool.replace(" s ", "s ").replace(" %", "%").split()) == 1 + columns_shown
 
 
 def test_an_empty_list_of_checkpoints_says_so() -> None:

@@ -1,10 +1,12 @@
 import io
+import threading
 
 import pytest
 import torch
 from PIL import Image
 
 from resnetcli.config import EvaluateConfig, PredictConfig
+from resnetcli.data import images as pictures
 from resnetcli.data import mini
 from resnetcli.errors import DataError
 from resnetcli.events import ignore
@@ -14,8 +16,7 @@ from resnetcli.services.predict import predict
 
 def predicted(run, *paths, stdin=None, seen=None, **settings):
     config = PredictConfig(paths=tuple(map(str, paths)), checkpoint=str(run), **settings)
-    keep = seen.append if seen is not None else lambda prediction: None
-    return predict(config, stdin=stdin, on_event=ignore, on_prediction=keep)
+    return predict(config, stdin=stdin, on_event=ignore, on_prediction=None if seen is None else seen.append)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,56 @@ def test_probabilities_are_sorted_and_of_all_classes_add_up(run, exported):
 def test_one_bad_file_stops_nobody_and_is_answered_in_its_place(run, exported, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
-    seen = []
-    result = predicted(run, exported / "0001.png", bad, tmp_path / "none.png", exported / "0002.png", seen=seen)
+    paths = (exported / "0001.png", bad, tmp_path / "none.png", exported / "0002.png")
+    result = predicted(run, *paths)
     assert [p.error is None for p in result.predictions] == [True, False, False, True]
     assert result.failed == 2
-    assert tuple(seen) == result.predictions
+    assert result.pictures == 4
     assert "bad.png" in result.predictions[1].path
     alone = predicted(run, exported / "0002.png").predictions[0]
     assert result.predictions[3].guesses == alone.guesses
+
+
+def test_predictions_that_are_handed_out_one_by_one_are_the_same_and_are_not_kept(run, exported):
+    seen = []
+    streamed = predicted(run, exported, seen=seen)
+    assert (streamed.predictions, streamed.pictures) == ((), 500)
+    assert tuple(seen) == predicted(run, exported).predictions
+
+
+def test_no_more_pictures_are_decoded_than_three_batches_hold(run, exported, monkeypatch):
+    monkeypatch.setattr("resnetcli.services.predict.inference_rows", lambda device: 4)
+    decoded, open_now, most = pictures.decode, 0, 0
+    lock = threading.Lock()
+
+    def counted(path, size):
+        nonlocal open_now, most
+        with lock:
+            open_now += 1
+            most = max(most, open_now)
+        return decoded(path, size)
+
+    def handed_out(prediction):
+        nonlocal open_now
+        with lock:
+            open_now -= 1
+
+    monkeypatch.setattr(pictures, "decode", counted)
+    config = PredictConfig(paths=(str(exported),), checkpoint=str(run))
+    predict(config, stdin=None, on_event=ignore, on_prediction=handed_out)
+    assert open_now == 0
+    assert 4 <= most <= 3 * 4 + 1
+
+
+def test_bf16_is_said_and_stays_near_float32(run, exported):
+    exact, rounded = predicted(run, exported, top_k=10), predicted(run, exported, top_k=10, precision="bf16")
+    assert (exact.precision, rounded.precision) == ("fp32", "bf16")
+    worst = max(
+        abs(a.probability - {g.label: g.probability for g in q.guesses}[a.label])
+        for p, q in zip(exact.predictions, rounded.predictions, strict=True)
+        for a in p.guesses
+    )
+    assert 0 < worst < 0.05
 
 
 def test_paths_come_from_stdin(run, exported):
