@@ -15,5 +15,6 @@ resnetcli inspect "$run" --depth 2
 resnetcli checkpoints list "$run"
 resnetcli checkpoints export "$run" "$folder/first.safetensors"
 resnetcli checkpoints verify "$folder/first.safetensors"
+resnetcli compare "$run" "$folder/first.safetensors" --show 3
 resnetcli data show --data cifar10-mini --count 10 --output "$folder/grid.png"
 echo "everything is in $folder"

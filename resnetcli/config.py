@@ -250,6 +250,30 @@ class EvaluateConfig(InferenceOptions, DataOptions):
     )
 
 
+class CompareConfig(InferenceOptions, DataOptions):
+    """Two checkpoints on the same images."""
+
+    checkpoint_a: str = option(
+        ...,
+        "A: run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        panel="Input",
+        argument=True,
+    )
+    checkpoint_b: str = option(..., "B: what A is compared with, in any of these forms.", panel="Input", argument=True)
+    data: DatasetName | None = option(  # type: ignore[assignment]  # as in EvaluateConfig
+        None, "The data set (default: the one that A was trained on, else that of B, else cifar10).", panel="Data"
+    )
+    split: SplitName = option(
+        "test",
+        "Images to compare on; val is the split that A's run held out, or B's where A held out none.",
+        panel="Data",
+    )
+    show: int = option(
+        10, "How many of the images that get different answers the table lists.", panel="Output", unit="images", ge=0
+    )
+    output: Path | None = option(None, "Folder for report.json and, image by image, differences.csv.", panel="Output")
+
+
 class PredictConfig(InferenceOptions):
     """Classify pictures."""
 

@@ -22,6 +22,10 @@ from resnetcli.interrupts import StopRequest
 COMMANDS = {
     "train": ("Model", "Train the network, and measure it on the test images at the end."),
     "evaluate": ("Model", "Measure a checkpoint: accuracy by class, confusions, calibration."),
+    "compare": (
+        "Model",
+        "Compare two checkpoints on the same images: McNemar's test, classes, images on which they differ.",
+    ),
     "predict": ("Model", "Classify pictures: files, folders, globs or a list on stdin."),
     "inspect": (
         "Model",

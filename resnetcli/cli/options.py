@@ -36,6 +36,8 @@ PANELS = (
 SHORT_FLAGS = {"output": "-o", "output_dir": "-o"}
 COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
     "checkpoint": complete_checkpoint,
+    "checkpoint_a": complete_checkpoint,
+    "checkpoint_b": complete_checkpoint,
     "init": complete_checkpoint,
     "recipe": complete_recipe,
 }

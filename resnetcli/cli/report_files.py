@@ -1,16 +1,18 @@
-"""Reports as files: the folder of `evaluate --output`, and `report/` in a run directory."""
+"""Reports as files: the folders of `evaluate --output` and `compare --output`, and `report/` in a run directory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
-from resnetcli.config import EvaluateConfig
+from resnetcli.config import CompareConfig, EvaluateConfig
 from resnetcli.errors import UsageError
-from resnetcli.results import EvaluateResult, TrainResult
+from resnetcli.results import CompareResult, EvaluateResult, TrainResult
 
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")
+COMPARISON = ("report.json", "differences.csv")
 
 
 def make_folder(config: EvaluateConfig) -> Path | None:
@@ -20,8 +22,16 @@ def make_folder(config: EvaluateConfig) -> Path | None:
     """
     if config.output is None and not config.save_plots:
         return None
-    folder = config.output or _free_folder()
     wanted = (*(TABLES if config.output is not None else ()), *(PLOTS if config.save_plots else ()))
+    return _make_free(config.output or _free_folder(), wanted)
+
+
+def comparison_folder(config: CompareConfig) -> Path | None:
+    """The same for `compare`."""
+    return None if config.output is None else _make_free(config.output, COMPARISON)
+
+
+def _make_free(folder: Path, wanted: Iterable[str]) -> Path:
     for name in wanted:
         if (folder / name).exists():
             raise UsageError(f"{folder / name} exists, and nothing is overwritten", "choose another --output folder")
@@ -51,6 +61,16 @@ def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plot
         contents |= {
             name: draw(result.scores) for name, draw in zip(PLOTS, (confusion_png, calibration_png), strict=True)
         }
+    return result.model_copy(update={"files": write_report(folder, contents)})
+
+
+def write_comparison(result: CompareResult, folder: Path) -> CompareResult:
+    """Write the whole result and the images that get different answers; the result returned names the files."""
+    from resnetcli.reporting import files
+    from resnetcli.services.reports import write_report
+
+    texts = (files.to_json(result), files.differences_csv(result))
+    contents = {name: text.encode() for name, text in zip(COMPARISON, texts, strict=True)}
     return result.model_copy(update={"files": write_report(folder, contents)})
 
 

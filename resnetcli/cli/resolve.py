@@ -178,7 +178,9 @@ def _problem(
         label = f"{environment_name(name)}={value}"
     else:
         label = f"{name} = {value!r} {_place(places[origin], name)}"
-    choices = [str(choice) for choice in get_args(info.annotation) if isinstance(choice, str)]
+    # Those of `Literal[…]`, and of `Literal[…] | None` too.
+    parts = (info.annotation, *get_args(info.annotation))
+    choices = [choice for part in parts for choice in get_args(part) if isinstance(choice, str)]
     if choices:
         return f"{label}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}", ""
     hint = info.description or "" if details["type"] == "string_pattern_mismatch" else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
-from resnetcli.results import Answer, PredictResult, Scores
+from resnetcli.results import Answer, CompareResult, PredictResult, Scores
 
 
 def to_json(result: BaseModel) -> str:
@@ -61,6 +61,13 @@ def answers_csv(scores: Scores, answers: Sequence[Answer]) -> str:
             for image, label, guess, confidence in answers
         ),
     )
+
+
+def differences_csv(result: CompareResult) -> str:
+    """One row per image that A and B take for different classes: its place in the split, label, the two answers, and
+    who is right (empty: neither)."""
+    rows = ((d.image, d.label, d.a, d.b, d.right or "") for d in result.differences)
+    return _csv(("image", "label", "a", "b", "right"), rows)
 
 
 def predictions_csv(result: PredictResult) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.heatmap import ConfusionHeatmap
 from resnetcli.reporting.layout import Adaptive, figures_grid, files_written, simple_table
-from resnetcli.results import EvaluateResult, Protocol, Scores
+from resnetcli.results import EvaluateResult, Scores
 
 BAR_WIDTH = 20
 CHOSEN_BY = {
@@ -68,7 +68,7 @@ def overall_panel(result: EvaluateResult) -> Panel:
             f"{result.protocol.data}, {result.protocol.split} split, {text.plural(scores.images, 'image')}",
         ),
         ("weights", CHOSEN_BY.get(result.protocol.chosen_by, result.protocol.chosen_by)),
-        ("augmentation", _augmentation(result.protocol)),
+        ("augmentation", augmentation(result.protocol.tta)),
         ("interval", result.protocol.interval),
         ("time", f"{text.duration(result.seconds)} on {machine}, {result.images_per_s:,.0f} images/s"),
     ]
@@ -114,8 +114,9 @@ def evaluation(result: EvaluateResult) -> Group:
     return Group(*parts)
 
 
-def _augmentation(protocol: Protocol) -> str:
-    return "test-time: mean over the image and its mirror image" if protocol.tta else "none at test time"
+def augmentation(tta: bool) -> str:
+    """What was done to the images at test time."""
+    return "test-time: mean over the image and its mirror image" if tta else "none at test time"
 
 
 def _shade(share: float) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from resnetcli.reporting.bench_view import bench_report as bench
 from resnetcli.reporting.checkpoints_view import checkpoints_table as checkpoints
+from resnetcli.reporting.compare_view import comparison
 from resnetcli.reporting.data_view import data_table as data
 from resnetcli.reporting.inspect_view import inspect_tree as network
 from resnetcli.reporting.predict_view import predictions_table as predictions
@@ -19,7 +20,18 @@ from resnetcli.reporting.train_view import dry_run
 from resnetcli.reporting.train_view import train_summary as training
 from resnetcli.results import DataShowResult
 
-__all__ = ["bench", "checkpoints", "data", "dry_run", "evaluation", "images", "network", "predictions", "training"]
+__all__ = [
+    "bench",
+    "checkpoints",
+    "comparison",
+    "data",
+    "dry_run",
+    "evaluation",
+    "images",
+    "network",
+    "predictions",
+    "training",
+]
 
 
 def images(result: DataShowResult, pixels: Sequence[Any]) -> Group:

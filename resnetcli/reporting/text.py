@@ -63,6 +63,22 @@ def interval(value: Interval, digits: int = 2) -> str:
     return f"{100 * value.low:.{digits}f}–{100 * value.high:.{digits}f} %"
 
 
+def points(share: float) -> str:
+    """A difference of two fractions in percentage points, as "+1.20"."""
+    shown = f"{100 * share:+.2f}"
+    return "0.00" if float(shown) == 0 else shown
+
+
+def p_value(p: float) -> str:
+    """ "p = 0.42", "p = 0.0003", "p = 4e-21"; one too small for a float as "p < 1e-300"."""
+    if p < 1e-300:
+        return "p < 1e-300"
+    if p < 1e-4:
+        return f"p = {p:.0e}"
+    digits = 2 if p >= 0.1 else 3 if p >= 0.001 else 4
+    return f"p = {p:.{digits}f}"
+
+
 def shape(dimensions: Sequence[int]) -> str:
     """Dimensions as "64×8×8"."""
     return "×".join(str(d) for d in dimensions)

@@ -33,13 +33,18 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     """
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     checkpoint, network = open_network(config.checkpoint, on_event)
-    trained_on = checkpoint.header.data if checkpoint.header.data in get_args(DatasetName) else None
-    places = config.model_dump(include={"data_dir", "cache_dir", "source"})
-    options = DataOptions.model_validate(places | {"data": config.data or trained_on or DataOptions().data})
-    dataset = load_dataset(options, on_event)
+    dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
     result = measure(checkpoint, network, dataset, config.split, config.tta, runtime, on_event)
     assert result is not None  # nothing was there to stop it
     return result
+
+
+def data_options(places: DataOptions, stated: DatasetName | None, *checkpoints: Checkpoint) -> DataOptions:
+    """The stated data set, else the one that the first of the checkpoints to name one was trained on, else the
+    default; to be found where `places` says."""
+    known = next((c.header.data for c in checkpoints if c.header.data in get_args(DatasetName)), None)
+    data = stated or known or DataOptions().data
+    return DataOptions.model_validate(places.model_dump(include={"data_dir", "cache_dir", "source"}) | {"data": data})
 
 
 def measure(
@@ -51,9 +56,15 @@ def measure(
     runtime: Runtime,
     on_event: OnEvent,
     *,
+    split_of: Checkpoint | None = None,
+    task: str = "Evaluating",
     stop: Callable[[], bool] = lambda: False,
 ) -> EvaluateResult | None:
-    """Measures a network that is at hand on a data set that is at hand; None if `stop` cut it short."""
+    """Measures a network that is at hand on a data set that is at hand; None if `stop` cut it short.
+
+    `val` and `train` are those of the run of `split_of`, by default of the checkpoint's own. Raises CheckpointError,
+    UsageError.
+    """
     header = checkpoint.header
     if header.class_names != dataset.classes:
         known, wanted = ", ".join(header.class_names[:10]), ", ".join(dataset.classes)
@@ -62,11 +73,11 @@ def measure(
             f"but {dataset.name} has {len(dataset.classes)} ({wanted})",
             "evaluate it on the data that it was trained on",
         )
-    images, labels = select_split(dataset, split, checkpoint)
+    images, labels = select_split(dataset, split, split_of or checkpoint)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
     batches = EvalBatches(images.to(runtime.device), inference_rows(runtime.device), normalize)
     start = time.perf_counter()
-    task = f"Evaluating on {split}"
+    task = f"{task} on {split}"
     logits = collect_logits(
         for_inference(network, runtime),
         batches,
@@ -106,12 +117,17 @@ def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> 
     (UsageError)."""
     if split == "test":
         return dataset.test.images, dataset.test.labels
-    header = checkpoint.header
-    fraction, known = header.val_fraction or 0.0, header.data == dataset.name
-    train, val = stratified_split(dataset.train.labels, fraction if known else 0.0, header.split_seed or 0)
+    fraction = held_out(checkpoint, dataset.name)
+    train, val = stratified_split(dataset.train.labels, fraction, checkpoint.header.split_seed or 0)
     chosen = train if split == "train" else val
     if not len(chosen):
         raise UsageError(
             f"--split val: {checkpoint.path} held out no images of {dataset.name}", "use --split test or --split train"
         )
     return dataset.train.images[chosen], dataset.train.labels[chosen]
+
+
+def held_out(checkpoint: Checkpoint, data: str) -> float:
+    """Share of the training images of `data` that the checkpoint's own run did not train on."""
+    header = checkpoint.header
+    return header.val_fraction or 0.0 if header.data == data else 0.0

@@ -75,7 +75,7 @@ def test_units_are_shown_with_defaults(cli: Cli) -> None:
     assert "RESNETCLI_BATCH_SIZE" in out
 
 
-HELPS = [["--help"], ["--version"], ["train", "--help"], ["bench", "--help"], ["bench", "train", "--help"]]
+HELPS = [["--help"], ["--version"], ["train", "--help"], ["compare", "--help"], ["bench", "train", "--help"]]
 
 
 @pytest.mark.parametrize("argv", [*HELPS, ["predict", "--hepl"]])

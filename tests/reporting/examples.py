@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 
-from resnetcli.metrics import scores
+from resnetcli.metrics import paired, scores, wilson
 from resnetcli.results import (
     BatchCheck,
     BenchResult,
     CheckpointInfo,
     CheckpointProblem,
     CheckpointsResult,
+    Compared,
+    CompareResult,
     DataResult,
+    DifferentAnswer,
     DryRunResult,
     EpochRow,
     EvaluateResult,
@@ -62,6 +65,53 @@ def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
         precision="fp32",
         seconds=12.34,
         images_per_s=810.4,
+        files=files,
+    )
+
+
+def compare_result(files: tuple[str, ...] = (), *, gain: float = 0.84, may_have_seen: bool = False) -> CompareResult:
+    """A is right five times in six; B repeats it nine times in ten, and is otherwise right with a chance of `gain`."""
+    draw = random.Random(1)
+    labels = [i % 10 for i in range(10_000)]
+    a = [label if draw.random() < 0.84 else (label + 2) % 10 for label in labels]
+    b = [
+        first if draw.random() < 0.9 else label if draw.random() < gain + 0.01 * label else (label + 5) % 10
+        for first, label in zip(a, labels, strict=True)
+    ]
+
+    def side(run: str, answers: list[int], seen: bool) -> Compared:
+        right = sum(x == label for x, label in zip(answers, labels, strict=True))
+        return Compared(
+            checkpoint=f"runs/{run}/checkpoints/step-0000880",
+            chosen_by="val",
+            may_have_seen=seen,
+            top1=wilson(right, len(labels)),
+            top5=wilson(9_900, len(labels)),
+            nll=0.4812,
+            ece=0.0312,
+        )
+
+    return CompareResult(
+        a=side("quick-1", a, False),
+        b=side("quick-2", b, may_have_seen),
+        data="cifar10",
+        split="val" if may_have_seen else "test",
+        tta=False,
+        paired=paired(classes=CLASSES, labels=labels, a=a, b=b),
+        differences=tuple(
+            DifferentAnswer(
+                image=image,
+                label=CLASSES[label],
+                a=CLASSES[x],
+                b=CLASSES[y],
+                right="A" if x == label else "B" if y == label else None,
+            )
+            for image, (label, x, y) in enumerate(zip(labels, a, b, strict=True))
+            if x != y
+        ),
+        device="cpu",
+        precision="fp32",
+        seconds=24.68,
         files=files,
     )
 

@@ -8,7 +8,7 @@ import json
 
 from resnetcli.reporting import files
 from resnetcli.results import Answer, Guess, Prediction, PredictResult
-from tests.reporting.examples import CLASSES, evaluate_result, history, predict_result, ten_class_scores
+from tests.reporting.examples import CLASSES, compare_result, evaluate_result, history, predict_result, ten_class_scores
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -39,6 +39,17 @@ def test_confusion_csv_is_the_matrix_with_names() -> None:
 def test_answers_csv_names_classes() -> None:
     text = files.answers_csv(ten_class_scores(), [Answer(7, 3, 5, 0.5)])
     assert rows(text) == [{"image": "7", "label": "cat", "predicted": "dog", "correct": "0", "confidence": "0.5"}]
+
+
+def test_differences_csv_has_one_row_for_every_image_with_two_answers() -> None:
+    result = compare_result()
+    table = rows(files.differences_csv(result))
+    assert len(table) == len(result.differences) > 100
+    assert {row["right"] for row in table} == {"A", "B", ""}
+    for row in table:
+        assert row["a"] != row["b"]
+        assert row["right"] == ("A" if row["a"] == row["label"] else "B" if row["b"] == row["label"] else "")
+    assert [int(row["image"]) for row in table] == sorted(int(row["image"]) for row in table)
 
 
 def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> None:

@@ -9,16 +9,18 @@ from rich.console import RenderableType
 
 from resnetcli.metrics import scores
 from resnetcli.reporting import tables
+from resnetcli.reporting.compare_view import verdict
 from resnetcli.reporting.heatmap import ConfusionHeatmap
 from resnetcli.reporting.inspect_view import inspect_tree
 from resnetcli.reporting.scores_view import most_confused_table, per_class_table
 from resnetcli.reporting.train_view import ROWS_SHOWN, history_table
-from resnetcli.results import CheckpointsResult, Scores
+from resnetcli.results import CheckpointsResult, Paired, Scores
 from tests.golden import assert_golden, drawn
 from tests.reporting.examples import (
     CLASSES,
     bench_result,
     checkpoints_result,
+    compare_result,
     data_result,
     dry_run_result,
     evaluate_result,
@@ -31,6 +33,7 @@ from tests.reporting.examples import (
 
 REPORTS: dict[str, RenderableType] = {
     "evaluate": tables.evaluation(evaluate_result(("report/report.json", "report/confusion.png"))),
+    "compare": tables.comparison(compare_result(("report/report.json", "report/differences.csv")), 6),
     "inspect": tables.network(inspect_result(), 2),
     "checkpoints": tables.checkpoints(checkpoints_result()),
     "predict": tables.predictions(predict_result()),
@@ -71,6 +74,52 @@ def test_a_report_says_the_same_without_colour_as_with_it(monkeypatch: pytest.Mo
     monkeypatch.delenv("NO_COLOR")
     with_colour = drawn(REPORTS[name], terminal=True)
     assert _stripped(without) == _stripped(with_colour) == drawn(REPORTS[name])
+
+
+def test_the_verdict_says_who_is_better_by_how_much_and_how_sure_that_is() -> None:
+    line = drawn(verdict(compare_result())).strip()
+    swapped = compare_result().model_copy(update={"paired": _mirrored(compare_result().paired)})
+    assert re.fullmatch(r"B is better by 0\.\d\d points \(0\.\d\d to 0\.\d\d\), p = \S+\.", line)
+    assert drawn(verdict(swapped)).strip() == line.replace("B is", "A is")
+
+
+def test_the_verdict_of_a_difference_that_may_be_chance_has_its_sign_and_claims_nothing() -> None:
+    line = drawn(verdict(compare_result(gain=0.8))).strip()
+    words, _, figures = line.partition(": ")
+    assert words == "No difference that 10,000 images can show"
+    assert re.fullmatch(r"B − A is [+-]0\.\d\d points \(-0\.\d\d to \+0\.\d\d\), p = 0\.\d+\.", figures)
+
+
+def test_the_verdict_warns_where_the_better_one_may_know_the_images() -> None:
+    text = " ".join(drawn(verdict(compare_result(may_have_seen=True))).split())
+    assert text.endswith("But B may have been trained on these images.")
+
+
+def test_the_verdict_of_equal_answers_says_so() -> None:
+    same = compare_result().model_copy(update={"differences": ()})
+    assert drawn(verdict(same)) == "No difference: A and B give the same answer to all 10,000 images.\n"
+
+
+@pytest.mark.parametrize(("show", "rows"), [(0, 0), (3, 3), (10_000, None)])
+def test_as_many_differing_images_are_listed_as_were_asked_for(show: int, rows: int | None) -> None:
+    result = compare_result()
+    total = len(result.differences)
+    report = drawn(tables.comparison(result, show))
+    listed = report.partition("Images with different answers")[2]
+    lines = [line for line in listed.split("\n")[1:] if line.strip()[:1].isdigit()]
+    assert len(lines) == (total if rows is None else rows)
+    assert (f"the first 3 of {total:,}" in report) == ("--output FOLDER" in report) == (rows == 3)
+
+
+@pytest.mark.parametrize(("columns", "kept"), [(100, "images"), (88, "only B"), (70, "interval"), (52, "p")])
+def test_a_narrow_comparison_loses_columns_but_never_half_a_number(
+    monkeypatch: pytest.MonkeyPatch, columns: int, kept: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = drawn(REPORTS["compare"]).partition("Classes, from")[2].partition("p: McNemar")[0]
+    assert "…" not in table
+    header = table.split("\n")[1]
+    assert header.split()[-1] == kept.split()[-1]
 
 
 def test_classes_come_worst_first() -> None:
@@ -215,6 +264,13 @@ def _two_of_three() -> Scores:
         confidence=[0.9] * 3,
         true_probability=[0.9] * 3,
     )
+
+
+def _mirrored(result: Paired) -> Paired:
+    """The same comparison with A and B in each other's place, as far as the verdict reads it."""
+    d = result.difference
+    turned = d.model_copy(update={"value": -d.value, "low": -d.high, "high": -d.low})
+    return result.model_copy(update={"difference": turned, "better": "A" if result.better == "B" else "B"})
 
 
 def _stripped(text: str) -> str:

@@ -48,6 +48,30 @@ def test_an_interval_is_written_as_its_ends() -> None:
 
 
 @pytest.mark.parametrize(
+    ("share", "expected"), [(0.012, "+1.20"), (-0.003, "-0.30"), (0.0, "0.00"), (-0.000_01, "0.00"), (1.0, "+100.00")]
+)
+def test_a_difference_has_its_sign_unless_it_is_rounded_to_0(share: float, expected: str) -> None:
+    assert text.points(share) == expected
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (1.0, "p = 1.00"),
+        (0.42, "p = 0.42"),
+        (0.0496, "p = 0.050"),
+        (0.0034, "p = 0.003"),
+        (0.00031, "p = 0.0003"),
+        (0.00002, "p = 2e-05"),
+        (4.2e-21, "p = 4e-21"),
+        (0.0, "p < 1e-300"),
+    ],
+)
+def test_a_p_value_reads_well_however_small_it_is(p: float, expected: str) -> None:
+    assert text.p_value(p) == expected
+
+
+@pytest.mark.parametrize(
     ("share", "expected"),
     [(0.0, "    "), (0.5, "██  "), (0.53125, "██▏ "), (1.0, "████"), (1.7, "████"), (-1.0, "    ")],
 )

@@ -1,0 +1,59 @@
+"""`resnetcli compare`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from resnetcli.cli.options import AsJson, examples, takes
+from resnetcli.cli.report_files import comparison_folder, write_comparison
+from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.session import session_of
+from resnetcli.config import CompareConfig
+from resnetcli.errors import UsageError
+from resnetcli.results import CompareResult
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(
+    epilog=examples(
+        "resnetcli compare runs/quick-1 runs/quick-2",
+        "resnetcli compare runs/quick-1 resnet50_epoch285.ckpt --tta --output report",
+        "resnetcli compare runs/quick-1 runs/quick-2 --split val --show 50",
+        "resnetcli compare runs/quick-1 runs/quick-2 --json | jq .paired.p",
+    )
+)
+@takes(CompareConfig)
+def compare(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
+    """Compare two checkpoints on the same images: McNemar's test, classes, images on which they differ.
+
+    Both answer the same images, so that far smaller differences show than two separate accuracies could tell apart.
+    """
+    if "checkpoint_a" not in given:
+        raise no_checkpoint("resnetcli compare {} OTHER")
+    if "checkpoint_b" not in given:
+        stated = given.words("checkpoint_a")
+        raise UsageError(f"only one checkpoint given, {stated}", f"resnetcli compare {stated} OTHER")
+    config = resolve(CompareConfig, given)
+    folder = comparison_folder(config)
+
+    from resnetcli.services import compare as service
+
+    with session_of(ctx).observed() as on_event:
+        result = service.compare(config, on_event=on_event)
+    if folder is not None:
+        result = write_comparison(result, folder)
+    report(result, config.show, as_json)
+
+
+def report(result: CompareResult, show: int, as_json: bool) -> None:
+    """The first `show` images that get different answers; the JSON document always has all of them."""
+    from resnetcli.reporting import console, files, tables
+
+    if as_json:
+        sys.stdout.write(files.to_json(result))
+    else:
+        console.stdout().print(tables.comparison(result, show))
