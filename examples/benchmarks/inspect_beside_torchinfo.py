@@ -1,6 +1,6 @@
 """`resnetcli inspect` beside `torchinfo.summary`: time of the whole process, and whether they count the same.
 
-    pip install 'resnetcli[benchmarks]'
+    pip install -e '.[benchmarks]'
     python examples/benchmarks/inspect_beside_torchinfo.py [--rounds N] [--quick]
 
 Both describe the identity variant for one image, each in a fresh process, by turns; medians count, and a first round
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round")
     given = parser.parse_args()
     if find_spec("torchinfo") is None:
-        sys.exit("torchinfo is missing: pip install 'resnetcli[benchmarks]'")
+        sys.exit("torchinfo is missing: pip install -e '.[benchmarks]'")
 
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     counted: dict[str, dict[str, int]] = {}

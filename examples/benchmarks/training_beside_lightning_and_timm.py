@@ -1,6 +1,6 @@
 """Training speed: resnetcli beside a plain PyTorch loop, a Lightning trainer and a timm-style loop, same network.
 
-    pip install 'resnetcli[benchmarks]'
+    pip install -e '.[benchmarks]'
     python examples/benchmarks/training_beside_lightning_and_timm.py [--rounds N] [--seconds S] [--threads N] [--quick]
 
 All train the identity variant on the same random pictures with random crop and flip; the others with Adam at lr 1e-3
@@ -41,7 +41,7 @@ try:
     from timm.data import create_transform
     from timm.optim import create_optimizer_v2
 except ImportError as error:
-    sys.exit(f"{error.name} is missing: pip install 'resnetcli[benchmarks]'")
+    sys.exit(f"{error.name} is missing: pip install -e '.[benchmarks]'")
 
 
 class LightningResNet(lightning.LightningModule):
