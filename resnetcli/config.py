@@ -216,8 +216,8 @@ class InferenceOptions(ComputeOptions):
 
     precision: Precision = option(
         "fp32",
-        "Arithmetic: fp32 gives the same answers on every machine, bf16 is up to twice as fast, auto takes bf16 where "
-        "it is faster.",
+        "Arithmetic: fp32 (the same answers everywhere, up to its rounding), bf16 (faster where the processor has it), "
+        "or auto: bf16 where it is faster.",
         panel="Machine",
     )
     tta: bool = option(

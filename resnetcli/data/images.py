@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -31,6 +32,11 @@ FORMATS = (
 """Decoders that may be used. Not among them: EPS, for which Pillow starts Ghostscript on the file's own program."""
 
 MAX_PIXELS = 64_000_000
+
+LARGE_PIXELS = 16_000_000
+"""Pictures above this are decoded one at a time, however many threads there are: the largest, with transparency, needs
+1.2 GB on the way (8,000 by 8,000 RGBA)."""
+_ONE_LARGE_AT_A_TIME = threading.Lock()
 
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
@@ -70,7 +76,7 @@ def find(paths: Sequence[str], recursive: bool, stdin: TextIO | None) -> Iterato
     for path in paths:
         if path == "-":
             yield from _from_lines(recursive, stdin)
-        elif glob.has_magic(path) and not Path(path).exists():
+        elif glob.has_magic(path) and not os.path.exists(path):  # noqa: PTH110  # of a name too long, Path.exists raises
             yield from _from_glob(path)
         else:
             yield from _from_path(path, recursive)
@@ -93,7 +99,7 @@ def decode(path: str | Path, size: int = IMAGE_SIZE) -> Decoded:
     try:
         if not Path(path).is_file():
             raise DataError(f"{path}: no such file" if not Path(path).exists() else f"{path}: not a regular file")
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(path, formats=_formats()) as image, _turn(image):
             return _decode(image, size)
     except ResnetCliError:
         raise
@@ -104,6 +110,10 @@ def decode(path: str | Path, size: int = IMAGE_SIZE) -> Decoded:
     except Exception as error:  # decoders meet damaged files with almost any exception
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded: {reason}") from error
+
+
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    return _ONE_LARGE_AT_A_TIME if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def _decode(image: Image.Image, size: int) -> Decoded:
@@ -212,8 +222,13 @@ def _from_glob(pattern: str) -> Iterator[Found]:
 
 
 def _from_path(path: str, recursive: bool) -> Iterator[Found]:
-    if not Path(path).is_dir():
-        yield Found(path) if Path(path).exists() else Found(path, f"{path}: no such file")
+    try:
+        is_folder, exists = Path(path).is_dir(), Path(path).exists()
+    except (OSError, ValueError) as refusal:  # a name too long, a character that no file system takes
+        yield Found(path, f"{path}: {getattr(refusal, 'strerror', None) or refusal}")
+        return
+    if not is_folder:
+        yield Found(path) if exists else Found(path, f"{path}: no such file")
         return
     refused: list[OSError] = []
     count = 0

@@ -185,6 +185,7 @@ class Trainer:
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """What a step does on the device: always the same operations on the same tensors."""
         config, sums = self.config, self.position.sums
+        self.model.zero_grad(set_to_none=True)  # a recording that failed may have left gradients that nothing computed
         losses: list[Tensor] = []
         for part, targets in zip(images.chunk(config.grad_accum), labels.chunk(config.grad_accum), strict=True):
             with self.runtime.autocast():
@@ -198,7 +199,7 @@ class Trainer:
         if self.runtime.device.type == "cpu":
             self.check_finite()
         self.optimizers.step()
-        self.model.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)  # their memory serves what comes between two steps
 
     def check_finite(self) -> None:
         """Raises DivergedError unless the losses so far and the gradients of this moment are finite."""

@@ -61,7 +61,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def measure_bf16_gain() -> float:
-    """How many times faster than fp32 this CPU is in bf16, at the convolution that training does most of (0.2 s).
+    """How many times faster than fp32 this CPU is in bf16, at a convolution and a product of the network's (0.2 s).
 
     Flags of the processor say what it can do, not how fast this build of torch does it, and some builds are many times
     slower in bf16. The best of several turns counts: other work on the machine only ever slows a turn down.
@@ -69,10 +69,13 @@ def measure_bf16_gain() -> float:
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(5):
         for dtype, seconds in times.items():
-            images = torch.ones(64, 128, 8, 8, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+            images = torch.ones(256, 128, 4, 4, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
             weight = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+            pixels = torch.ones(1024, 1024, dtype=dtype).requires_grad_()
+            matrix = torch.ones(256, 1024, dtype=dtype).requires_grad_()
             start = time.perf_counter()
             F.conv2d(images, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
+            F.linear(pixels, matrix).sum().backward()  # type: ignore[no-untyped-call]
             seconds.append(time.perf_counter() - start)
     return min(times[torch.float32]) / min(times[torch.bfloat16])
 
@@ -109,13 +112,14 @@ def keep_freed_memory() -> None:
     """Lets a training step use the memory of the step before again, in large pages.
 
     By default glibc returns every large tensor to the kernel and gets it back page by page: 64,000 page faults and a
-    sixth of the time of a step at batch 512. Elsewhere (macOS, musl) this does nothing.
+    sixth of the time of a step at batch 512 (getrusage around steps of the default recipe). It holds for the whole
+    process, which from then on keeps the most that it has needed. Elsewhere (macOS, musl) this does nothing.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # from malloc.h
-        mallopt(mmap_threshold, 1 << 30)
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # from malloc.h
+        mallopt(mmap_max, 0)  # a high M_MMAP_THRESHOLD would do as well, but old versions of glibc refuse one
         mallopt(trim_threshold, 1 << 30)
         mallopt(top_pad, 64 << 20)
 

@@ -36,7 +36,13 @@ def _rates(result: BenchResult, level: int) -> Table:
     precision, tool_batch, plain_batch = result.machine.precision, result.batch_size, result.plain_batch_size
     rows = (
         ("resnetcli", precision, text.count(tool_batch), result.tool, result.roof_share),
-        ("plain PyTorch", "fp32", text.count(plain_batch), result.plain, result.plain_roof_share),
+        (
+            "plain PyTorch",
+            "fp32" if result.machine.device == "cpu" else "TF32",  # what PyTorch's convolutions take on a GPU
+            text.count(plain_batch),
+            result.plain,
+            result.plain_roof_share,
+        ),
         ("roof", precision, "–", result.roof, 1.0),
     )
     for name, arithmetic, batch, rates, share in rows:

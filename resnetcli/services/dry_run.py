@@ -7,6 +7,7 @@ import time
 
 from resnetcli.config import TrainConfig
 from resnetcli.engine.evaluate import collect_logits, inference_rows
+from resnetcli.engine.graphs import WARMUP_STEPS
 from resnetcli.engine.runtime import peak_memory
 from resnetcli.events import OnEvent
 from resnetcli.results import DryRunResult
@@ -14,8 +15,8 @@ from resnetcli.services.networks import for_inference
 from resnetcli.services.run_folder import check_run_folder
 from resnetcli.services.setup import Setup, prepare_new
 
-MEASURED_STEPS = 3
-"""The first step also builds torch's kernels; the last of these is the one that is timed."""
+MEASURED_STEPS = {"cpu": 3, "cuda": WARMUP_STEPS + 3}
+"""The first step also builds torch's kernels, and on a GPU the first ones are recorded; the last one is timed."""
 
 
 def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) -> DryRunResult:
@@ -51,7 +52,7 @@ def _steps(setup: Setup) -> tuple[float, float]:
     trainer = setup.trainer
     trainer.model.train()
     first_loss, seconds = 0.0, 0.0
-    for number in range(MEASURED_STEPS):
+    for number in range(MEASURED_STEPS.get(setup.runtime.device.type, 3)):
         start = time.perf_counter()
         trainer.step(*next(trainer.batches(0, number % trainer.batches.steps)))
         loss, _, seen = trainer.position.sums.tolist()  # waits for the device

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +26,9 @@ from resnetcli.services.networks import for_inference, open_network
 MAX_DECODERS = 8
 BATCHES_AHEAD = 2
 """Pictures decoded while the network is busy, in batches: one in work and one that waits."""
+
+PATIENCE_SECONDS = 1.0
+"""Large photographs take long to decode; the first answers do not wait for a hundred more of them."""
 
 Read = tuple[str, pictures.Decoded | DataError]
 
@@ -65,7 +68,7 @@ def predict(
     rows, done, failed = inference_rows(runtime.device), 0, 0
     with pictures.quiet_decoders():
         decoded = _decoded(config, header.architecture.image_size, stdin, ahead=BATCHES_AHEAD * rows)
-        while read := list(islice(decoded, rows)):
+        for read in _batches(decoded, rows):
             guesses = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
             for path, item in read:
                 if isinstance(item, DataError):
@@ -89,6 +92,19 @@ def predict(
     )
 
 
+def _batches(decoded: Iterator[Read], rows: int) -> Iterator[list[Read]]:
+    """Pictures in batches of `rows`, or of fewer where those would let a reader wait: a batch costs the same."""
+    batch: list[Read] = []
+    began = time.monotonic()
+    for read in decoded:
+        batch.append(read)
+        if len(batch) == rows or time.monotonic() - began > PATIENCE_SECONDS:
+            yield batch
+            batch, began = [], time.monotonic()
+    if batch:
+        yield batch
+
+
 def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int) -> Iterator[Read]:
     """Every picture in its place, decoded by threads that are at most `ahead` pictures ahead of the reader."""
 
@@ -107,7 +123,7 @@ def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int)
     try:
         for found in names:
             waiting.append(pool.submit(decode, found))
-            if len(waiting) > ahead:
+            while waiting and (len(waiting) > ahead or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -33,6 +36,9 @@ PRODUCTS_AT_ONCE = 10
 """Products between two looks at the clock: a GPU is given them faster than it computes them."""
 
 PLAIN_BATCH_SIZE = 100
+
+ANSWER = "images per second: "
+"""What an answer of another process begins with."""
 
 FOREVER = {"epochs": 100_000, "max_time": None, "patience": 0, "save_every": math.inf}
 """Settings that would end a run, or interrupt it, while it is being measured."""
@@ -133,7 +139,11 @@ def plain_loop(
     """Images per second of the loop of `services/plain.py`; `kind` is "train" or "infer"."""
     arguments = {"kind": kind, "shortcut": shortcut, "images": images}
     arguments |= {"device": str(runtime.device), "threads": runtime.threads}
-    command = [sys.executable, "-m", "resnetcli.services.plain", json.dumps(arguments)]
+    # -P and the package's own place: nothing of the folder that a person happens to be in is imported.
+    command = [sys.executable, "-P", "-m", "resnetcli.services.plain", json.dumps(arguments)]
+    home = str(Path(__file__).parents[2])
+    paths = os.pathsep.join(filter(None, (home, environment.get("PYTHONPATH"))))
+    environment = {**environment, "PYTHONPATH": paths}
     return elsewhere("the plain PyTorch loop", command, environment)
 
 
@@ -163,13 +173,16 @@ def elsewhere(name: str, command: Sequence[str], environment: Mapping[str, str])
             try:
                 requests.write(f"{seconds!r}\n")
                 requests.flush()
-                return float(answers.readline())
-            except (BrokenPipeError, ValueError):
-                code = process.wait()
-                complaints.seek(0)
-                last = (complaints.read().strip() or "it said nothing").splitlines()[-1]
-                message = f"{name} ended with exit code {code}: {last}"
-                raise ResnetCliError(message, "it needs about 1 GB of memory beside the tool's own") from None
+                for line in answers:
+                    if line.startswith(ANSWER):
+                        return float(line.removeprefix(ANSWER))
+            except BrokenPipeError:
+                pass
+            code = process.wait()
+            complaints.seek(0)
+            last = (complaints.read().strip() or "it said nothing").splitlines()[-1]
+            hint = "it needs about 1 GB of memory beside the tool's own" if code == -signal.SIGKILL else ""
+            raise ResnetCliError(f"{name} ended with exit code {code}: {last}", hint)
 
         try:
             yield turn
@@ -182,10 +195,9 @@ def elsewhere(name: str, command: Sequence[str], environment: Mapping[str, str])
 
 
 def serve(turn: Turn) -> None:
-    """Takes the turns that `elsewhere` asks for, until stdin ends. What else is printed goes to stderr."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    """Takes the turns that `elsewhere` asks for, until stdin ends. What libraries print in between is passed over."""
     for line in sys.stdin:
-        print(turn(float(line)), file=answers, flush=True)
+        print(f"\n{ANSWER}{turn(float(line))}", flush=True)
 
 
 def stepping(steps: Iterator[int], device: torch.device) -> Turn:

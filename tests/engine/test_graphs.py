@@ -38,16 +38,19 @@ def cuda(monkeypatch):
 
     class Stream:
         def __init__(self, device=None):
-            pass
+            streams.append(self)
 
         def wait_stream(self, other):
             pass
 
     @contextmanager
-    def recording(graph):
+    def recording(graph, stream):
+        assert stream is streams[-1]
         step.recording = True
         yield
         step.recording = False
+
+    streams = []
 
     @contextmanager
     def stream(chosen):
@@ -55,7 +58,9 @@ def cuda(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    main = Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: main)
+    monkeypatch.setattr(torch.cuda, "device", stream)
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "graph", recording)
     return step, Graph
@@ -88,8 +93,11 @@ def test_where_recording_fails_all_steps_are_taken_as_they_are_and_the_reason_is
     step, graph = cuda
 
     @contextmanager
-    def refuses(graph):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    def refuses(graph, stream):
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", refuses)

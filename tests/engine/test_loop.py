@@ -180,3 +180,13 @@ def test_weights_that_are_not_finite_are_never_saved():
     with pytest.raises(DivergedError, match="not finite"):
         t.run(validate=lambda: (0.5, 0.5), save=saves.append, on_event=spoil, stop=lambda: False)
     assert len(saves) == 10
+
+
+def test_a_step_does_not_build_on_gradients_that_a_failed_one_left():
+    one, other = trainer(), trainer()
+    images, labels = next(iter(Batches()(0)))
+    for p in other.model.parameters():
+        p.grad = torch.full_like(p, 1e6)
+    for t in (one, other):
+        t.step(images, labels)
+    assert_same(one, other)

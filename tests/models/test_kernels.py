@@ -84,14 +84,15 @@ def test_acceleration_keeps_names_state_and_numbers(variant, count):
         torch.testing.assert_close(fast.get_buffer(name), buffer, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 65])
 @pytest.mark.parametrize("variant", ["identity", "projection"])
-def test_the_gradients_of_the_accelerated_network_are_those_of_the_plain_one(variant):
+def test_the_gradients_of_the_accelerated_network_are_those_of_the_plain_one(variant, count):
     """In float64: in float32 an activation that rounding puts on the other side of 0 moves a gradient by a percent,
     whichever of two exact ways computed it."""
     torch.manual_seed(0)
     plain = ResNet(shortcut=variant, branch_scale=0.3).double().to(memory_format=torch.channels_last)
     fast = accelerate(copy.deepcopy(plain))
-    images = torch.randn(7, 3, 32, 32, dtype=torch.float64).to(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, 32, 32, dtype=torch.float64).to(memory_format=torch.channels_last)
     (_, expected), (_, gradients) = trained_step(plain, images), trained_step(fast, images)
     assert (gradients - expected).norm() / expected.norm() < 1e-10
 

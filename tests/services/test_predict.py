@@ -98,6 +98,22 @@ def test_no_more_pictures_are_decoded_than_three_batches_hold(run, exported, mon
     assert 4 <= most <= 3 * 4 + 1
 
 
+def test_the_first_answers_do_not_wait_for_a_full_batch_of_slow_pictures(run, exported, monkeypatch):
+    decode, decoded, answered = pictures.decode, [], []
+    clock = iter(range(10_000))
+    monkeypatch.setattr("resnetcli.services.predict.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(pictures, "decode", lambda path, size: decoded.append(path) or decode(path, size))
+    config = PredictConfig(paths=(str(exported),), checkpoint=str(run))
+    predict(config, stdin=None, on_event=ignore, on_prediction=lambda p: answered.append(len(decoded)))
+    assert len(answered) == 500
+    assert answered[0] < 500
+
+
+def test_a_name_that_no_file_system_takes_stops_nobody(run, exported):
+    result = predicted(run, "x" * 5000, "a\0b", exported / "0001.png")
+    assert [p.error is None for p in result.predictions] == [False, False, True]
+
+
 def test_bf16_is_said_and_stays_near_float32(run, exported):
     exact, rounded = predicted(run, exported, top_k=10), predicted(run, exported, top_k=10, precision="bf16")
     assert (exact.precision, rounded.precision) == ("fp32", "bf16")
