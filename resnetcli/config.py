@@ -157,9 +157,16 @@ class TrainConfig(ComputeOptions, DataOptions):
     lookahead: int = option(
         0,
         "Lookahead: average and pull back the weights every so many steps; 0 is off.",
-        panel="Optimiser",
+        panel="Averaging",
         unit="steps",
         ge=0,
+    )
+    ema: float = option(
+        0.0,
+        "Exponential moving average of the weights: the share of it that a step keeps, for instance 0.999; 0 is off.",
+        panel="Averaging",
+        ge=0,
+        lt=1,
     )
 
     crop_padding: int = option(
@@ -185,13 +192,15 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
 
     @model_validator(mode="after")
-    def _parts_divide_the_batch(self) -> TrainConfig:
+    def _settings_agree(self) -> TrainConfig:
         if self.batch_size % self.grad_accum:
             raise ValueError(f"grad_accum {self.grad_accum} does not divide batch_size {self.batch_size}")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than epochs {self.epochs}")
         if self.patience and not self.val_fraction:
             raise ValueError(f"patience {self.patience} needs validation images, and val_fraction is 0")
+        if self.lookahead and self.ema:
+            raise ValueError(f"lookahead {self.lookahead} and ema {self.ema:g} exclude each other: set one to 0")
         return self
 
 

@@ -24,6 +24,7 @@ PANELS = (
     "Data",
     "Network",
     "Optimiser",
+    "Averaging",
     "Augmentation",
     "Measurement",
     "Checkpoints",

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetcli.config import TrainConfig
-from resnetcli.engine.averaging import Lookahead
+from resnetcli.engine.averaging import make_average
 from resnetcli.engine.graphs import GraphedStep
 from resnetcli.engine.optim import Optimizers, learning_rate_share
 from resnetcli.engine.readback import Readback
@@ -66,7 +66,7 @@ class Trainer:
         self.runtime = runtime
         self.optimizers = Optimizers(model, config, runtime.precision)
         self.total_steps = config.epochs * batches.steps
-        self.lookahead = Lookahead(model, config.lookahead, self.total_steps) if config.lookahead else None
+        self.average = make_average(model, config, self.total_steps)
         self.position = Position(sums=self._no_sums())
         self._compute = GraphedStep(self._step) if runtime.device.type == "cuda" else self._step
         self._saved_at: tuple[int, int] | None = None
@@ -82,7 +82,7 @@ class Trainer:
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the model has the weights that are validated and handed out."""
-        return self.lookahead.applied() if self.lookahead else nullcontext()
+        return self.average.applied() if self.average else nullcontext()
 
     def run(
         self,
@@ -178,8 +178,8 @@ class Trainer:
         """
         lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, self.config))
         self._compute(images, labels)
-        if self.lookahead:
-            self.lookahead.update(self.global_step + 1)
+        if self.average:
+            self.average.update(self.global_step + 1)
         return lr
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
@@ -263,9 +263,8 @@ class Trainer:
         """All tensors that the next step depends on besides the model's own (averaged) weights."""
         state = {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state().items()}
         state |= {"sums": self.position.sums, "rng": torch.get_rng_state()}
-        if self.lookahead:
-            fast = {n: t for n, t in self.model.state_dict().items() if t.is_floating_point()}
-            state |= {f"fast/{name}": tensor for name, tensor in fast.items()}
+        if self.average:
+            state |= {f"fast/{name}": tensor for name, tensor in self.average.state().items()}
         return state
 
     def load_state(self, state: dict[str, Tensor], position: Position) -> None:
@@ -274,12 +273,11 @@ class Trainer:
         self.position = position
         self._saved_at = position.epoch, position.step
         torch.set_rng_state(state["rng"])
-        prefix = "optimizer/"
-        self.optimizers.load_state({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
-        if self.lookahead:
-            self.lookahead = Lookahead(self.model, self.config.lookahead, self.total_steps)
-            fast = {n.removeprefix("fast/"): t for n, t in state.items() if n.startswith("fast/")}
-            with torch.no_grad():
-                for name, tensor in self.model.state_dict().items():
-                    if name in fast:
-                        tensor.copy_(fast[name])
+        self.optimizers.load_state(_below("optimizer/", state))
+        if self.average:
+            self.average.load_state(_below("fast/", state))
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

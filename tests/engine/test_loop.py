@@ -71,8 +71,9 @@ def test_training_learns_and_reports_each_epoch():
 
 @pytest.mark.parametrize("stop_at", range(1, 30, 4))
 @pytest.mark.parametrize("optimizer", ["sgd", "muon", "adam"])
-def test_a_run_stopped_at_any_step_and_gone_on_with_equals_the_uninterrupted_one(stop_at, optimizer):
-    config = CONFIG.model_copy(update={"optimizer": optimizer})
+@pytest.mark.parametrize("averaging", [{"lookahead": 2}, {"lookahead": 0, "ema": 0.9}], ids=["lookahead", "ema"])
+def test_a_run_stopped_at_any_step_and_gone_on_with_equals_the_uninterrupted_one(stop_at, optimizer, averaging):
+    config = CONFIG.model_copy(update={"optimizer": optimizer, **averaging})
     whole = trainer(config)
     run(whole)
     first = trainer(config)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from resnetcli.config import TrainConfig
-from resnetcli.engine.averaging import Lookahead
 from resnetcli.engine.optim import Muon, Optimizers, learning_rate_share, orthogonalize
 from resnetcli.models.resnet import ResNet
 
@@ -88,31 +87,3 @@ def test_the_learning_rate_follows_its_schedule(settings, expected):
     config = TrainConfig(epochs=10, **settings)
     for step, share in expected.items():
         assert learning_rate_share(step, 10, config) == pytest.approx(share), step
-
-
-def test_lookahead_pulls_the_fast_weights_back_to_the_slow_ones():
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(model.weight)
-    lookahead = Lookahead(model, every=2, total_steps=100)
-    nn.init.ones_(model.weight)
-    lookahead.update(99)
-    assert model.weight.item() == 1  # not a step at which it acts
-    lookahead.update(100)
-    assert model.weight.item() == pytest.approx(1 - 0.95**2)
-    nn.init.ones_(model.weight)
-    with lookahead.applied():
-        assert model.weight.item() == pytest.approx(1 - 0.95**2)
-    assert model.weight.item() == 1
-
-
-@pytest.mark.parametrize(("total", "share"), [(1, 1.0), (4, 1.0), (7, 0.5)])
-def test_lookahead_of_a_run_shorter_than_its_period_hands_out_what_was_learned(total, share):
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(model.weight)
-    lookahead = Lookahead(model, every=5, total_steps=total)
-    for step in range(1, total):
-        lookahead.update(step)
-    nn.init.ones_(model.weight)
-    lookahead.update(total)
-    with lookahead.applied():
-        assert model.weight.item() >= share
