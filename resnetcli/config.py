@@ -133,6 +133,9 @@ class TrainConfig(ComputeOptions, DataOptions):
     sgd_lr: float = option(
         0.02, "Peak learning rate of what muon leaves to SGD: stem, head, BatchNorm.", panel="Optimiser", gt=0, le=1e3
     )
+    bias_lr_scale: float = option(
+        1.0, "Factor on the learning rate of BatchNorm's biases.", panel="Optimiser", gt=0, le=1e3
+    )
     momentum: float = option(0.9, "Momentum of sgd and muon (Nesterov).", panel="Optimiser", ge=0, lt=1)
     weight_decay: float = option(
         0.0,

@@ -110,10 +110,8 @@ class Optimizers:
         matrices = [p for name, p in named if p.ndim == 4 and not name.startswith("layer1")]
         taken = {id(p) for p in matrices} if config.optimizer == "muon" else set()
         rest = [p for _, p in named if id(p) not in taken]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        lr = config.sgd_lr if config.optimizer == "muon" else config.lr
+        groups = _groups(model, rest, lr, config)
         device = rest[0].device
         fused = device.type in ("cpu", "cuda")
         capturable = device.type == "cuda"  # a recorded step reads the learning rate where the next one can change it
@@ -122,13 +120,13 @@ class Optimizers:
             case "muon":
                 dtype = torch.bfloat16 if precision == "bf16" else torch.float32
                 self.members.append(Muon(matrices, config.lr, config.momentum, dtype))
-                self.members.append(_sgd(groups, config.sgd_lr, config.momentum, fused))
+                self.members.append(_sgd(groups, config.momentum, fused))
             case "sgd":
-                self.members.append(_sgd(groups, config.lr, config.momentum, fused))
+                self.members.append(_sgd(groups, config.momentum, fused))
             case "adam":
-                self.members.append(torch.optim.Adam(groups, config.lr, fused=fused, capturable=capturable))
+                self.members.append(torch.optim.Adam(groups, fused=fused, capturable=capturable))
             case "adamw":
-                self.members.append(torch.optim.AdamW(groups, config.lr, fused=fused, capturable=capturable))
+                self.members.append(torch.optim.AdamW(groups, fused=fused, capturable=capturable))
         for member in self.members:  # the steps before recording are meant to run as they are: no reason to warn
             member._warned_capturable_if_run_uncaptured = True
         self._groups = [group for member in self.members for group in member.param_groups]
@@ -178,8 +176,23 @@ def _laid_out_as(p: Tensor, tensor: Tensor) -> Tensor:
     return torch.empty_like(p).copy_(tensor) if tensor.shape == p.shape else tensor.to(p.device)
 
 
-def _sgd(groups: list[dict[str, Any]], lr: float, momentum: float, fused: bool) -> torch.optim.SGD:
-    return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+def _groups(model: nn.Module, params: list[nn.Parameter], lr: float, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameter groups: what decays, what does not, and BatchNorm's biases with a learning rate of their own.
+
+    The last is from Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
+    https://arxiv.org/abs/2404.00498), who takes a factor of 64 and freezes the scales beside them.
+    """
+    biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in params if p.ndim > 1], "lr": lr, "weight_decay": config.weight_decay},
+        {"params": [p for p in params if p.ndim <= 1 and id(p) not in biases], "lr": lr, "weight_decay": 0.0},
+        {"params": [p for p in params if id(p) in biases], "lr": lr * config.bias_lr_scale, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _sgd(groups: list[dict[str, Any]], momentum: float, fused: bool) -> torch.optim.SGD:
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
 def learning_rate_share(step: int, steps_per_epoch: int, config: TrainConfig) -> float:

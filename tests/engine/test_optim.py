@@ -73,6 +73,23 @@ def test_weight_decay_spares_batch_norm_and_biases():
         assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
 
 
+@pytest.mark.parametrize(("optimizer", "lr"), [("muon", 0.02), ("sgd", 0.1), ("adam", 0.1), ("adamw", 0.1)])
+def test_biases_of_batch_norm_have_their_own_learning_rate(optimizer, lr):
+    network = ResNet()
+    config = TrainConfig(optimizer=optimizer, lr=0.1, sgd_lr=0.02, bias_lr_scale=8.0)
+    optimizers = Optimizers(network, config, "fp32")
+    assert optimizers.set_rate(0.5) == pytest.approx(0.05)
+    rates = {
+        id(p): group["lr"] for member in optimizers.members for group in member.param_groups for p in group["params"]
+    }
+    assert len(rates) == len(list(network.parameters()))
+    for name, p in network.named_parameters():
+        if name.endswith("bn.bias"):
+            assert rates[id(p)] == pytest.approx(0.5 * 8 * lr), name
+        elif p.ndim == 1 or optimizer != "muon":
+            assert rates[id(p)] == pytest.approx(0.5 * lr), name
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
