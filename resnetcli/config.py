@@ -179,6 +179,46 @@ class TrainConfig(ComputeOptions, DataOptions):
         "reflect", "What the padding of the random crop shows.", panel="Augmentation"
     )
     flip: bool = option(True, "Mirror half of the images left to right.", panel="Augmentation")
+    alternating_flip: bool = option(
+        False,
+        "Mirror an image in every second epoch instead of by chance; only in which of two it begins is drawn.",
+        panel="Augmentation",
+    )
+    augment: Literal["none", "trivial"] = option(
+        "none",
+        "After crop and flip: trivial gives each image one of 14 operations (TrivialAugment, wide) with any strength.",
+        panel="Augmentation",
+    )
+    erasing: float = option(
+        0.0,
+        "Random erasing: share of the images that get the mean colour in a random box of 2 to 40 % of them; 0 is off.",
+        panel="Augmentation",
+        ge=0,
+        le=1,
+    )
+    cutout: int = option(
+        0,
+        "Cutout: side of a square of the mean colour at a random place of each image; 0 is off.",
+        panel="Augmentation",
+        unit="pixels",
+        ge=0,
+        le=IMAGE_SIZE,
+    )
+    mixup: float = option(
+        0.0,
+        "Mixup: blend each image and label with another's, by a share from Beta(this, this); 0 is off.",
+        panel="Augmentation",
+        ge=0,
+        le=100,
+    )
+    cutmix: float = option(
+        0.0,
+        "CutMix: paste a box of another image into each, its area from Beta(this, this); 0 is off. Beside mixup each "
+        "step takes one of the two.",
+        panel="Augmentation",
+        ge=0,
+        le=100,
+    )
 
     precision: Precision = option(
         "auto", "Arithmetic of training: auto takes bf16 where it is faster, else fp32.", panel="Machine"
@@ -220,6 +260,8 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
         unused |= dict.fromkeys(("step_epochs", "step_factor"), f"it belongs to --schedule step, not {config.schedule}")
     if not config.crop_padding:
         unused["padding_mode"] = "--crop-padding is 0"
+    if not config.flip:
+        unused["alternating_flip"] = "--no-flip"
     return unused
 
 

@@ -24,12 +24,20 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator_for("order", seed, epoch))
 
 
-def epoch_draws(count: int, padding: int, seed: int, epoch: int) -> Tensor:
+def epoch_draws(count: int, padding: int, seed: int, epoch: int, *, alternating_flip: bool = False) -> Tensor:
     """What happens to each image in this epoch, int64[count,3]: row shift and column shift in -padding..padding, flip
-    0/1."""
+    0/1.
+
+    With `alternating_flip` chance decides in epoch 0 only, and from then on an image is mirrored in every second epoch:
+    two epochs show both sides of every image. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
+    https://arxiv.org/abs/2404.00498).
+    """
     generator = generator_for("augment", seed, epoch)
     shifts = torch.randint(-padding, padding + 1, (count, 2), generator=generator)
-    flips = torch.randint(0, 2, (count, 1), generator=generator)
+    if alternating_flip:
+        flips = (torch.randint(0, 2, (count, 1), generator=generator_for("flip", seed, 0)) + epoch) % 2
+    else:
+        flips = torch.randint(0, 2, (count, 1), generator=generator)
     return torch.cat((shifts, flips), 1)
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from resnetcli.config import TrainConfig
 from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
+from resnetcli.data.erasing import epoch_boxes, fill_boxes
+from resnetcli.data.mixing import draw_mix, mix
+from resnetcli.data.trivial import TrivialAugment, epoch_operations, grouped
 
 
 class Normalizer:
@@ -21,6 +24,7 @@ class Normalizer:
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(-1, 1, 1)
         self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(-1, 1, 1)
+        self.mean_color = torch.tensor([round(255 * m) for m in mean], dtype=torch.uint8, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images.to(torch.float32), self.scale)
@@ -33,26 +37,51 @@ class TrainBatches:
     are 98 batches of 510. What is left over (here 20 images, other ones in each epoch) waits for the next epoch.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, config: TrainConfig, normalize: Normalizer) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, config: TrainConfig, normalize: Normalizer, classes: int
+    ) -> None:
         self.images = images
         self.labels = labels
         self.config = config
         self.normalize = normalize
+        self.classes = classes
+        self.size = images.shape[2]
         self.steps = -(-len(images) // config.batch_size)
         self.batch_size = len(images) // self.steps
+        self.trivial = TrivialAugment(self.size, normalize.mean_color) if config.augment == "trivial" else None
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (float32[B,3,32,32] channels_last, int64[B]) for steps `first_step`, `first_step` + 1, … of
-        `epoch`."""
-        config, device = self.config, self.images.device
-        order = epoch_order(len(self.images), config.seed, epoch).to(device)
-        draws = epoch_draws(len(self.images), config.crop_padding, config.seed, epoch).to(device)
+        """Yields (float32[B,3,S,S] channels_last, targets) for steps `first_step`, `first_step` + 1, … of `epoch`.
+
+        S is 32, or smaller in the first epochs of a run with `start_size`. Targets are labels, int64[B], or where
+        images are mixed the share of each class in them, float32[B,classes].
+        """
+        config, device, count = self.config, self.images.device, len(self.images)
+        order = epoch_order(count, config.seed, epoch)[: self.steps * self.batch_size]
+        draws = epoch_draws(
+            count, config.crop_padding, config.seed, epoch, alternating_flip=config.alternating_flip
+        ).to(device)
+        if self.trivial is not None:
+            operations = epoch_operations(count, config.seed, epoch)
+            order, of_each = grouped(order, operations[:, 0], self.batch_size)
+            strengths = operations[:, 1].to(device)
+        boxes = epoch_boxes(count, self.size, config, epoch)
+        boxes = None if boxes is None else boxes.to(device)
+        order = order.to(device)
         for step in range(first_step, self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             pixels = crop_and_flip(
                 self.images, indices, draws[indices], padding_mode=config.padding_mode, flip=config.flip
             )
-            yield self.normalize(pixels), self.labels[indices]
+            if self.trivial is not None:
+                self.trivial(pixels, strengths[indices], of_each[step])
+            images, targets = self.normalize(pixels), self.labels[indices]
+            if boxes is not None:
+                fill_boxes(images, boxes[indices])
+            if config.mixup or config.cutmix:
+                how = draw_mix(config.mixup, config.cutmix, len(images), self.size, config.seed, epoch, step)
+                images, targets = mix(images, targets, how, self.classes)
+            yield images, targets
 
 
 class EvalBatches:

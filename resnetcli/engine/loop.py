@@ -34,8 +34,11 @@ REPORT_SECONDS = 0.1
 
 
 class Batches(Protocol):
-    """`batches(epoch, first_step)` yields (float32[B,3,H,W], int64[B]); `steps` an epoch of `batch_size` images
-    each."""
+    """`batches(epoch, first_step)` yields images and targets, `steps` an epoch of `batch_size` images each.
+
+    Images are float32[B,3,H,W]; targets labels, int64[B], or shares of the classes, float32[B,C]. Shapes may change
+    from epoch to epoch, not within one.
+    """
 
     steps: int
     batch_size: int
@@ -140,12 +143,12 @@ class Trainer:
         start, before, first_step = time.monotonic(), position.seconds, position.step
         reported, saved = start, start
         readback: Readback[tuple[int, float]] = Readback()
-        for images, labels in self.batches(position.epoch, position.step):
+        for images, targets in self.batches(position.epoch, position.step):
             if stop():
                 return "stopped"
             if config.max_time and time.monotonic() - began > config.max_time * 60:
                 return "max_time"
-            lr = self.step(images, labels)
+            lr = self.step(images, targets)
             position.step += 1
             now = time.monotonic()
             position.seconds = before + now - start
@@ -170,30 +173,34 @@ class Trainer:
                 start += saved - now  # neither speed nor time of training depends on how often it saves
         return None
 
-    def step(self, images: Tensor, labels: Tensor) -> float:
-        """One optimiser step on float32[B,3,H,W] and int64[B]; returns the learning rate.
+    def step(self, images: Tensor, targets: Tensor) -> float:
+        """One optimiser step on a batch as of `Batches`; returns the learning rate.
 
         On a CPU raises DivergedError instead of stepping on a gradient that is not finite. On a GPU that would wait for
         the device: there the loop looks at the loss when it reports, and at the weights before it saves them.
         """
         lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, self.config))
-        self._compute(images, labels)
+        self._compute(images, targets)
         if self.average:
             self.average.update(self.global_step + 1)
         return lr
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        """What a step does on the device: always the same operations on the same tensors."""
+    def _step(self, images: Tensor, targets: Tensor) -> None:
+        """What a step does on the device: always the same operations on the same tensors.
+
+        The answer to a mixed image counts as right where it is the class with the largest share.
+        """
         config, sums = self.config, self.position.sums
         self.model.zero_grad(set_to_none=True)  # a recording that failed may have left gradients that nothing computed
         losses: list[Tensor] = []
-        for part, targets in zip(images.chunk(config.grad_accum), labels.chunk(config.grad_accum), strict=True):
+        for part, wanted in zip(images.chunk(config.grad_accum), targets.chunk(config.grad_accum), strict=True):
             with self.runtime.autocast():
                 logits = self.model(part)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+            loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
             (loss * (len(part) / len(images))).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach() * len(part))
-            sums[1] += (logits.detach().argmax(1) == targets).sum()
+            labels = wanted if wanted.ndim == 1 else wanted.argmax(1)
+            sums[1] += (logits.detach().argmax(1) == labels).sum()
         sums[0] += torch.stack(losses).sum()
         sums[2] += len(images)
         if self.runtime.device.type == "cpu":

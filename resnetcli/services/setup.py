@@ -120,7 +120,7 @@ def make_trainer(
 ) -> Trainer:
     """A plain channels_last `network` with the fast paths of this machine, and its batches, on the device."""
     device = runtime.device
-    batches = TrainBatches(images.to(device), labels.to(device), config, normalize)
+    batches = TrainBatches(images.to(device), labels.to(device), config, normalize, network.head.out_features)
     if device.type == "cpu":
         network = accelerate(network)
     return Trainer(network.to(device), batches, config, runtime)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +7,9 @@ import torch.nn.functional as F
 from resnetcli.config import TrainConfig
 from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
+from resnetcli.data.erasing import epoch_boxes, fill_boxes
+from resnetcli.data.mixing import draw_mix, mix
+from resnetcli.data.trivial import epoch_operations, grouped
 
 
 @pytest.fixture
@@ -47,17 +52,70 @@ def test_draws_cover_every_shift_and_both_sides():
     assert {*draws[:, 2].tolist()} == {0, 1}
 
 
+def test_alternating_flips_show_the_other_side_in_every_epoch_and_begin_by_chance():
+    epochs = [epoch_draws(5000, 2, 7, epoch, alternating_flip=True) for epoch in range(4)]
+    for before, after in pairwise(epochs):
+        assert ((before[:, 2] + after[:, 2]) == 1).all()
+    assert epochs[0][:, 2].double().mean().item() == pytest.approx(0.5, abs=0.04)
+    assert not torch.equal(epochs[0][:, 2], epoch_draws(5000, 2, 8, 0, alternating_flip=True)[:, 2])
+    assert torch.equal(epochs[3][:, :2], epoch_draws(5000, 2, 7, 3)[:, :2])
+
+
+ALL = {
+    "augment": "trivial",
+    "alternating_flip": True,
+    "erasing": 0.5,
+    "cutout": 6,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "crop_padding": 3,
+}
+"""Every augmentation at once."""
+
+
 def batches(images, **changes):
     config = TrainConfig(**{"batch_size": 12, **changes})
-    return TrainBatches(images, torch.arange(50), config, Normalizer((0.5,) * 3, (0.25,) * 3, torch.device("cpu")))
+    normalize = Normalizer((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+    return TrainBatches(images, torch.arange(50), config, normalize, classes=50)
 
 
-def test_an_epoch_from_its_middle_is_the_tail_of_the_epoch(images):
-    whole, tail = list(batches(images)(1)), list(batches(images)(1, 3))
+@pytest.mark.parametrize("settings", [{}, ALL], ids=["plain", "all"])
+def test_an_epoch_from_its_middle_is_the_tail_of_the_epoch(images, settings):
+    whole, tail = list(batches(images, **settings)(1)), list(batches(images, **settings)(1, 3))
     assert len(whole) == 5
     for (x, y), (x_tail, y_tail) in zip(whole[3:], tail, strict=True):
         assert torch.equal(x, x_tail)
         assert torch.equal(y, y_tail)
+
+
+def test_augmentations_are_applied_one_after_the_other(images):
+    source = batches(images, **ALL)
+    config, indices = source.config, epoch_order(50, 0, 3)[:50]
+    operations = epoch_operations(50, 0, 3)
+    indices, counts = grouped(indices, operations[:, 0], source.batch_size)
+    for step, (got, targets) in enumerate(source(3)):
+        chosen = indices[step * 10 : (step + 1) * 10]
+        draws = epoch_draws(50, 3, 0, 3, alternating_flip=True)[chosen]
+        pixels = crop_and_flip(images, chosen, draws, padding_mode="reflect", flip=True)
+        source.trivial(pixels, operations[chosen, 1], counts[step])
+        expected = source.normalize(pixels)
+        fill_boxes(expected, epoch_boxes(50, 32, config, 3)[chosen])
+        assert (expected == 0).any()
+        expected, shares = mix(expected, chosen, draw_mix(0.4, 1.0, 10, 32, 0, 3, step), 50)
+        assert torch.equal(got, expected)
+        assert torch.equal(targets, shares)
+        assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_without_mixing_targets_are_labels(images):
+    settings = ALL | {"mixup": 0, "cutmix": 0}
+    labels = [y for _, y in batches(images, **settings)(0)]
+    assert torch.cat(labels).sort().values.tolist() == list(range(50))
+
+
+def test_the_mean_colour_is_the_one_that_normalises_to_nothing():
+    normalize = Normalizer((0.2, 0.4, 0.6), (0.25,) * 3, torch.device("cpu"))
+    assert normalize(normalize.mean_color.view(1, 3, 1, 1)).abs().max() < 1e-6
 
 
 def test_batches_of_an_epoch_have_one_size_and_repeat_no_image(images):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from resnetcli.config import TrainConfig
@@ -112,6 +113,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(poison):
     assert "--lr" in caught.value.hint
     for p, q in zip(t.model.parameters(), clean.model.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_the_answer_to_a_mixed_image_is_right_where_it_is_the_larger_class():
+    whole, mixed = trainer(), trainer()
+    images, labels = next(Batches()(0))
+    shares = torch.full((8, 2), 0.3).scatter_(1, labels[:, None], 0.7)
+    whole.step(images, labels)
+    mixed.step(images, shares)
+    assert mixed.position.sums[1] == whole.position.sums[1]
+    with torch.no_grad():
+        logits = trainer().model.train()(images)
+        blend = 0.7 * F.cross_entropy(logits, labels) + 0.3 * F.cross_entropy(logits, 1 - labels)
+    assert mixed.position.sums[0].item() / 8 == pytest.approx(blend.item(), rel=1e-5)
 
 
 def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
