@@ -51,10 +51,9 @@ class TrainBatches:
         self.trivial = TrivialAugment(self.size, normalize.mean_color) if config.augment == "trivial" else None
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (float32[B,3,S,S] channels_last, targets) for steps `first_step`, `first_step` + 1, … of `epoch`.
+        """Yields (float32[B,3,32,32] channels_last, targets) for steps `first_step`, `first_step` + 1, … of `epoch`.
 
-        S is 32, or smaller in the first epochs of a run with `start_size`. Targets are labels, int64[B], or where
-        images are mixed the share of each class in them, float32[B,classes].
+        Targets are labels, int64[B], or where images are mixed the share of each class in them, float32[B,classes].
         """
         config, device, count = self.config, self.images.device, len(self.images)
         order = epoch_order(count, config.seed, epoch)[: self.steps * self.batch_size]
