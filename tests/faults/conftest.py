@@ -1,0 +1,28 @@
+"""What the fault tests did, as rows of the table in the README's reliability section.
+
+A test that broke something calls `broke(row, fault, cases, outcome)` once it has seen the outcome. Where
+RESNETCLI_FAULTS names a file, each call appends a line of JSON to it; `python -m tests.faults.table FILE` draws them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+Broke = Callable[[int, str, int, str], None]
+
+
+@pytest.fixture
+def broke() -> Broke:
+    """`broke(row, fault, cases, outcome)`: so many cases of this fault, and what came of all of them."""
+
+    def record(row: int, fault: str, cases: int, outcome: str) -> None:
+        if path := os.environ.get("RESNETCLI_FAULTS"):
+            line = json.dumps({"row": row, "fault": fault, "cases": cases, "outcome": outcome}) + "\n"
+            with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123  # appended to by several processes
+                file.write(line)
+
+    return record
