@@ -112,6 +112,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     limit_train: int | None = option(
         None, "Use only so many training images (stratified).", panel="Data", unit="images", ge=1
     )
+    measure_on: Literal["test", "val"] = option(
+        "test",
+        "What the measurement that ends the run reads; val leaves the test images unread while settings are chosen.",
+        panel="Data",
+    )
 
     shortcut: Shortcut = option(
         "identity",
@@ -242,6 +247,8 @@ class TrainConfig(ComputeOptions, DataOptions):
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than epochs {self.epochs}")
         if self.patience and not self.val_fraction:
             raise ValueError(f"patience {self.patience} needs validation images, and val_fraction is 0")
+        if self.measure_on == "val" and not self.val_fraction:
+            raise ValueError("measure_on val needs validation images, and val_fraction is 0")
         if self.lookahead and self.ema:
             raise ValueError(f"lookahead {self.lookahead} and ema {self.ema:g} exclude each other: set one to 0")
         return self

@@ -212,14 +212,15 @@ class TrainResult(Result):
     command: str = "train"
     run_dir: str
     checkpoint: str
-    """The checkpoint that the test measurement used: best on validation, or the last epoch of a final run."""
+    """The checkpoint that was measured: best on validation, or the last epoch of a final run."""
     epochs: int
     steps: int
     stopped: str
     """ "finished", "patience" or "max_time"."""
     train_seconds: float
     history: tuple[EpochRow, ...]
-    test: EvaluateResult | None
+    measured: EvaluateResult | None
+    """On the test split, unless the run was told to leave it alone; None where the run stopped before its end."""
 
 
 class DryRunResult(Result):

@@ -45,6 +45,6 @@ def test_a_short_run_beats_guessing_on_the_whole_test_split(tmp_path, cifar10):
     )  # fmt: skip
     assert run.history[0].train_top1 > 0.15
     again = evaluate(EvaluateConfig(checkpoint=run.run_dir, split="test"), on_event=ignore)
-    assert again.scores == run.test.scores
+    assert again.scores == run.measured.scores
     assert again.scores.images == 10_000
     assert again.protocol.data == DataOptions().data == "cifar10"

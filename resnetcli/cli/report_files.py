@@ -82,9 +82,9 @@ def write_training(result: TrainResult) -> TrainResult:
         from resnetcli.services.reports import write_report
 
         write_report(folder, {"history.png": history_png(result.history)})
-    if result.test is None:
+    if result.measured is None:
         return result
-    return result.model_copy(update={"test": write_evaluation(result.test, folder, tables=True, plots=True)})
+    return result.model_copy(update={"measured": write_evaluation(result.measured, folder, tables=True, plots=True)})
 
 
 def _free_folder() -> Path:

@@ -30,9 +30,9 @@ def train_summary(result: TrainResult) -> Group:
     parts: list[RenderableType] = []
     if result.history:
         parts += [history_table(result.history), _sparklines(result.history), Text()]
-    if result.test is not None:
-        parts += [overall_panel(result.test), Text(), per_class_table(result.test.scores), Text()]
-        parts += [most_confused_table(result.test.scores), Text()]
+    if result.measured is not None:
+        parts += [overall_panel(result.measured), Text(), per_class_table(result.measured.scores), Text()]
+        parts += [most_confused_table(result.measured.scores), Text()]
     run = shlex.quote(result.run_dir)
     rows: list[tuple[str, RenderableType]] = [
         ("run", Text(result.run_dir, style="bold")),

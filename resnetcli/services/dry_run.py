@@ -25,7 +25,8 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
     setup = prepare_new(config, on_event)
     first_loss, step_seconds = _steps(setup)
     trainer, val_images = setup.trainer, len(setup.val[1])
-    measured_images = setup.config.epochs * val_images + len(setup.dataset.test.labels)
+    last = val_images if config.measure_on == "val" else len(setup.dataset.test.labels)
+    measured_images = setup.config.epochs * val_images + last
     state = [*trainer.model.state_dict().values(), *trainer.state().values()]
     folder = next(p for p in (config.output_dir.absolute(), *config.output_dir.absolute().parents) if p.is_dir())
     return DryRunResult(

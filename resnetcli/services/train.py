@@ -1,4 +1,4 @@
-"""`train`: a config in, a run directory with checkpoints, metrics and one test measurement out."""
+"""`train`: a config in, a run directory with checkpoints, metrics and one measurement out."""
 
 from __future__ import annotations
 
@@ -109,16 +109,17 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     )
     if reason == "stopped":
         stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
-    test, used = None, best_first(run_dir)[0]
+    measured, used = None, best_first(run_dir)[0]
     if reason == "max_time":
         on_event(Notice(f"stopped after {setup.config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
     else:
         checkpoint, network = open_network(str(run_dir), on_event)
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
-        test = measure(checkpoint, network, setup.dataset, "test", False, runtime, on_event, stop=stop)
-        if test is None:
-            stop.raise_if_requested(f"after training, before the test measurement of {run_dir}", go_on)
+        split = setup.config.measure_on
+        measured = measure(checkpoint, network, setup.dataset, split, False, runtime, on_event, stop=stop)
+        if measured is None:
+            stop.raise_if_requested(f"after training, before the {split} measurement of {run_dir}", go_on)
     position = trainer.position
     return TrainResult(
         run_dir=str(run_dir),
@@ -128,7 +129,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         stopped=reason,
         train_seconds=position.total_seconds + position.seconds,
         history=tuple(position.history),
-        test=test,
+        measured=measured,
     )
 
 

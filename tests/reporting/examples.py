@@ -143,7 +143,7 @@ def train_result(epochs: int = 5) -> TrainResult:
         stopped="finished",
         train_seconds=182.0,
         history=history(epochs),
-        test=evaluate_result(),
+        measured=evaluate_result(),
     )
 
 

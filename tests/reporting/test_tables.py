@@ -221,7 +221,7 @@ def test_the_summary_of_a_run_ends_with_commands_that_a_shell_takes() -> None:
 
 
 def test_a_run_stopped_before_its_first_epoch_still_has_a_summary() -> None:
-    result = train_result().model_copy(update={"history": (), "test": None, "epochs": 0, "stopped": "max_time"})
+    result = train_result().model_copy(update={"history": (), "measured": None, "epochs": 0, "stopped": "max_time"})
     assert "stopped by --max-time" in drawn(tables.training(result))
 
 

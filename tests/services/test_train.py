@@ -61,11 +61,18 @@ def test_a_run_leaves_config_metrics_and_checkpoints(whole, tmp_path):
 
 def test_the_test_split_is_measured_once_at_the_end_on_the_best_checkpoint(whole):
     result, _ = whole
-    assert result.test.protocol.split == "test"
-    assert result.test.protocol.chosen_by == "val"
-    assert result.test.scores.images == 500
+    assert result.measured.protocol.split == "test"
+    assert result.measured.protocol.chosen_by == "val"
+    assert result.measured.scores.images == 500
     best = max(result.history, key=lambda row: row.val_top1)
     assert result.checkpoint.endswith(f"step-{best.step:07d}")
+
+
+def test_a_run_that_chooses_settings_can_leave_the_test_images_unread(tmp_path, whole):
+    result = short_run(tmp_path, measure_on="val")
+    assert (result.measured.protocol.split, result.measured.scores.images) == ("val", 200)
+    assert [r.val_top1 for r in result.history] == [r.val_top1 for r in whole[0].history]
+    assert result.measured.scores.top1.value == max(r.val_top1 for r in result.history)
 
 
 def test_the_same_config_gives_the_same_weights(whole, tmp_path):
@@ -101,7 +108,7 @@ def test_a_signal_saves_and_resume_ends_where_the_uninterrupted_run_ended(whole,
 def test_resume_of_a_finished_run_only_measures_again(whole):
     result = resume(Path(whole[0].run_dir), {}, stop=StopRequest(), on_event=ignore)
     assert result.steps == whole[0].steps
-    assert result.test.scores == whole[0].test.scores
+    assert result.measured.scores == whole[0].measured.scores
 
 
 def test_resume_falls_back_to_an_intact_checkpoint_and_says_so(tmp_path):
@@ -120,7 +127,7 @@ def test_resume_falls_back_to_an_intact_checkpoint_and_says_so(tmp_path):
 def test_a_final_run_trains_on_everything_and_reports_its_last_epoch(tmp_path):
     result = short_run(tmp_path, name="final", val_fraction=0.0, epochs=1)
     assert result.history[0].val_top1 is None
-    assert result.test.protocol.chosen_by == "none"
+    assert result.measured.protocol.chosen_by == "none"
     assert result.checkpoint.endswith("step-0000004")
 
 
@@ -184,12 +191,12 @@ def test_a_signal_during_the_closing_measurement_is_honoured(tmp_path):
     with pytest.raises(Interrupted) as caught:
         train(short_config(tmp_path, name="end", epochs=1), stop=stop, on_event=on_event)
     assert caught.value.exit_code == 143
-    assert resume(tmp_path / "end", {}, stop=StopRequest(), on_event=ignore).test is not None
+    assert resume(tmp_path / "end", {}, stop=StopRequest(), on_event=ignore).measured is not None
 
 
 def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
     result = short_run(tmp_path, name="t", max_time=1e-6)
-    assert (result.stopped, result.test) == ("max_time", None)
+    assert (result.stopped, result.measured) == ("max_time", None)
     resume(tmp_path / "t", {}, stop=StopRequest(), on_event=ignore)
     assert_same_end(Path(whole[0].run_dir), tmp_path / "t")
 
