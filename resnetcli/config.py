@@ -194,6 +194,9 @@ class TrainConfig(ComputeOptions, DataOptions):
         "After crop and flip: trivial gives each image one of 14 operations (TrivialAugment, wide) with any strength.",
         panel="Augmentation",
     )
+    augment_share: float = option(
+        1.0, "Share of the images that --augment gives an operation.", panel="Augmentation", ge=0, le=1
+    )
     erasing: float = option(
         0.0,
         "Random erasing: share of the images that get the mean colour in a random box of 2 to 40 % of them; 0 is off.",
@@ -223,6 +226,9 @@ class TrainConfig(ComputeOptions, DataOptions):
         panel="Augmentation",
         ge=0,
         le=100,
+    )
+    mix_share: float = option(
+        1.0, "Share of the steps whose images --mixup or --cutmix mixes.", panel="Augmentation", ge=0, le=1
     )
 
     precision: Precision = option(
@@ -267,6 +273,10 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
         unused |= dict.fromkeys(("step_epochs", "step_factor"), f"it belongs to --schedule step, not {config.schedule}")
     if not config.crop_padding:
         unused["padding_mode"] = "--crop-padding is 0"
+    if config.augment == "none":
+        unused["augment_share"] = "--augment is none"
+    if not config.mixup and not config.cutmix:
+        unused["mix_share"] = "--mixup and --cutmix are 0"
     if not config.flip:
         unused["alternating_flip"] = "--no-flip"
     return unused

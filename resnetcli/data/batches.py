@@ -61,7 +61,7 @@ class TrainBatches:
             count, config.crop_padding, config.seed, epoch, alternating_flip=config.alternating_flip
         ).to(device)
         if self.trivial is not None:
-            operations = epoch_operations(count, config.seed, epoch)
+            operations = epoch_operations(count, config.augment_share, config.seed, epoch)
             order, of_each = grouped(order, operations[:, 0], self.batch_size)
             strengths = operations[:, 1].to(device)
         boxes = epoch_boxes(count, self.size, config, epoch)
@@ -78,7 +78,16 @@ class TrainBatches:
             if boxes is not None:
                 fill_boxes(images, boxes[indices])
             if config.mixup or config.cutmix:
-                how = draw_mix(config.mixup, config.cutmix, len(images), self.size, config.seed, epoch, step)
+                how = draw_mix(
+                    config.mixup,
+                    config.cutmix,
+                    config.mix_share,
+                    batch=len(images),
+                    size=self.size,
+                    seed=config.seed,
+                    epoch=epoch,
+                    step=step,
+                )
                 images, targets = mix(images, targets, how, self.classes)
             yield images, targets
 

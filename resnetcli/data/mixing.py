@@ -23,15 +23,20 @@ class Mix:
     box: tuple[int, int, int, int] | None = None
 
 
-def draw_mix(mixup: float, cutmix: float, batch: int, size: int, seed: int, epoch: int, step: int) -> Mix:
+def draw_mix(
+    mixup: float, cutmix: float, mixed: float, *, batch: int, size: int, seed: int, epoch: int, step: int
+) -> Mix:
     """The mix of this step, for `batch` images of `size` pixels a side. `mixup` and `cutmix` are the alphas of their
-    Beta distributions, not both 0; where both are given, a step takes one or the other with equal chance.
+    Beta distributions, not both 0; where both are given, a step takes one or the other with equal chance. With chance
+    1 - `mixed` it takes neither: each image gets a share of 0.
 
     Zhang et al., "mixup: Beyond empirical risk minimization" (2017, https://arxiv.org/abs/1710.09412); Yun et al.,
     "CutMix: Regularization strategy to train strong classifiers with localizable features" (2019,
     https://arxiv.org/abs/1905.04899).
     """
     draw = random.Random(f"mix/{seed}/{epoch}/{step}")  # seeded with a text, it is the same on every machine
+    if draw.random() >= mixed:
+        return Mix(0, 0.0)
     shift = draw.randrange(1, batch) if batch > 1 else 0
     cut = draw.random() < 0.5 if mixup and cutmix else cutmix > 0
     alpha = cutmix if cut else mixup
@@ -48,7 +53,9 @@ def draw_mix(mixup: float, cutmix: float, batch: int, size: int, seed: int, epoc
 def mix(images: Tensor, labels: Tensor, how: Mix, classes: int) -> tuple[Tensor, Tensor]:
     """`images` float[B,C,H,W], changed in place, and the share of each class in them, float32[B,classes]; `labels` is
     int64[B]."""
-    if how.box is None:
+    if how.share == 0:
+        pass  # a step that mixes nothing; its targets have the shape of all others for the sake of a recorded step
+    elif how.box is None:
         images.lerp_(_rolled(images, how.shift), how.share)
     else:
         top, left, bottom, right = how.box

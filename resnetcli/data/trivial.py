@@ -47,12 +47,14 @@ LUMA = (0.299, 0.587, 0.114)
 """Red, green and blue in grey: ITU-R BT.601."""
 
 
-def epoch_operations(count: int, seed: int, epoch: int) -> Tensor:
-    """Operation (its number in `OPERATIONS`) and strength of each image in this epoch, int64[count,2]."""
+def epoch_operations(count: int, share: float, seed: int, epoch: int) -> Tensor:
+    """Operation (its number in `OPERATIONS`) and strength of each image in this epoch, int64[count,2]; with chance
+    1 - `share` the operation is the identity."""
     generator = generator_for("trivial", seed, epoch)
     operation = torch.randint(0, len(OPERATIONS), (count,), generator=generator)
     strength = torch.randint(0, STRONGEST + 1, (count,), generator=generator)
     sign = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
+    operation[torch.rand(count, generator=generator) >= share] = OPERATIONS.index("identity")
     return torch.stack((operation, strength * sign), 1)
 
 

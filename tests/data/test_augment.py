@@ -91,7 +91,7 @@ def test_an_epoch_from_its_middle_is_the_tail_of_the_epoch(images, settings):
 def test_augmentations_are_applied_one_after_the_other(images):
     source = batches(images, **ALL)
     config, indices = source.config, epoch_order(50, 0, 3)[:50]
-    operations = epoch_operations(50, 0, 3)
+    operations = epoch_operations(50, 1.0, 0, 3)
     indices, counts = grouped(indices, operations[:, 0], source.batch_size)
     for step, (got, targets) in enumerate(source(3)):
         chosen = indices[step * 10 : (step + 1) * 10]
@@ -101,7 +101,9 @@ def test_augmentations_are_applied_one_after_the_other(images):
         expected = source.normalize(pixels)
         fill_boxes(expected, epoch_boxes(50, 32, config, 3)[chosen])
         assert (expected == 0).any()
-        expected, shares = mix(expected, chosen, draw_mix(0.4, 1.0, 10, 32, 0, 3, step), 50)
+        expected, shares = mix(
+            expected, chosen, draw_mix(0.4, 1.0, 1.0, batch=10, size=32, seed=0, epoch=3, step=step), 50
+        )
         assert torch.equal(got, expected)
         assert torch.equal(targets, shares)
         assert got.is_contiguous(memory_format=torch.channels_last)

@@ -54,14 +54,16 @@ def test_the_loss_of_mixed_targets_is_the_blend_of_the_losses_of_both_labels(bat
     torch.testing.assert_close(loss(targets), 0.8 * loss(labels) + 0.2 * loss(labels.roll(-4)))
 
 
-def draws(mixup, cutmix, count=4000, **changes):
-    where = {"batch": 16, "size": 32, "seed": 0, "epoch": 0} | changes
-    return [draw_mix(mixup, cutmix, **where, step=step) for step in range(count)]
+WHERE = {"batch": 16, "size": 32, "seed": 0, "epoch": 0}
+
+
+def draws(mixup, cutmix, count=4000, mixed=1.0, **changes):
+    return [draw_mix(mixup, cutmix, mixed, **WHERE | changes, step=step) for step in range(count)]
 
 
 def test_a_draw_depends_on_seed_epoch_and_step_alone():
     first = draws(0.4, 1.0, 50)
-    assert first[::-1] == [draw_mix(0.4, 1.0, 16, 32, 0, 0, step) for step in reversed(range(50))]
+    assert first[::-1] == [draw_mix(0.4, 1.0, 1.0, **WHERE, step=step) for step in reversed(range(50))]
     assert first[0] != first[1]
     assert first != draws(0.4, 1.0, 50, seed=1)
     assert first != draws(0.4, 1.0, 50, epoch=1)
@@ -94,9 +96,19 @@ def test_where_both_are_given_each_has_every_second_step():
     assert sum(m.box is not None for m in draws(0.2, 1.0)) == pytest.approx(2000, abs=160)
 
 
+def test_a_share_of_the_steps_mixes_and_the_others_leave_images_and_labels_alone():
+    drawn = draws(0.2, 1.0, mixed=0.25)
+    assert sum(m != Mix(0, 0.0) for m in drawn) == pytest.approx(1000, abs=140)
+    assert all(m == Mix(0, 0.0) for m in draws(0.2, 1.0, 50, mixed=0.0))
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([2, 0, 1, 2])
+    mixed, targets = mix(images.clone(), labels, Mix(0, 0.0), 3)
+    assert torch.equal(mixed, images)
+    assert torch.equal(targets, torch.eye(3)[labels])
+
+
 def test_a_batch_of_one_image_is_mixed_with_itself():
     images, labels = torch.randn(1, 3, 8, 8), torch.tensor([2])
-    how = draw_mix(1.0, 0, 1, 8, 0, 0, 0)
+    how = draw_mix(1.0, 0, 1.0, batch=1, size=8, seed=0, epoch=0, step=0)
     mixed, targets = mix(images.clone(), labels, how, 5)
     torch.testing.assert_close(mixed, images)
     assert targets.argmax().item() == 2

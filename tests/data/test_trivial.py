@@ -90,7 +90,7 @@ def test_a_grouped_batch_gives_each_image_what_it_gets_alone(seed, batch_size, c
     generator = torch.Generator().manual_seed(seed)
     total = batch_size * count
     images = torch.randint(0, 256, (total, 32, 32, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-    drawn = epoch_operations(total, seed, epoch=0)
+    drawn = epoch_operations(total, 1.0, seed, epoch=0)
     order, counts = grouped(torch.randperm(total, generator=generator), drawn[:, 0], batch_size)
     assert sorted(order.tolist()) == list(range(total))
     augment = TrivialAugment(32, torch.tensor(FILL, dtype=torch.uint8))
@@ -103,7 +103,7 @@ def test_a_grouped_batch_gives_each_image_what_it_gets_alone(seed, batch_size, c
 
 
 def test_grouping_leaves_each_image_in_its_batch():
-    operations = epoch_operations(48, 0, 0)[:, 0]
+    operations = epoch_operations(48, 1.0, 0, 0)[:, 0]
     order = torch.randperm(48, generator=torch.Generator().manual_seed(1))
     result, counts = grouped(order, operations, 12)
     for before, after, of_each in zip(order.split(12), result.split(12), counts, strict=True):
@@ -112,13 +112,20 @@ def test_grouping_leaves_each_image_in_its_batch():
 
 
 def test_operations_are_drawn_evenly_and_depend_on_seed_and_epoch_alone():
-    drawn = epoch_operations(42_000, seed=3, epoch=1)
-    assert torch.equal(drawn, epoch_operations(42_000, seed=3, epoch=1))
-    assert not torch.equal(drawn, epoch_operations(42_000, seed=3, epoch=2))
-    assert not torch.equal(drawn, epoch_operations(42_000, seed=4, epoch=1))
+    drawn = epoch_operations(42_000, 1.0, seed=3, epoch=1)
+    assert torch.equal(drawn, epoch_operations(42_000, 1.0, seed=3, epoch=1))
+    assert not torch.equal(drawn, epoch_operations(42_000, 1.0, seed=3, epoch=2))
+    assert not torch.equal(drawn, epoch_operations(42_000, 1.0, seed=4, epoch=1))
     of_each = torch.bincount(drawn[:, 0], minlength=len(OPERATIONS))
     assert (of_each - 3000).abs().max() < 5 * math.sqrt(3000)
     strengths = torch.bincount(drawn[:, 1] + 30)
     assert len(strengths) == 61
     assert (strengths[torch.arange(61) != 30] - 42_000 / 62).abs().max() < 5 * math.sqrt(42_000 / 62)
     assert abs(strengths[30].item() - 42_000 / 31) < 5 * math.sqrt(42_000 / 31)
+
+
+def test_a_share_of_the_images_gets_an_operation():
+    drawn = epoch_operations(42_000, 0.5, seed=3, epoch=1)
+    of_each = torch.bincount(drawn[:, 0], minlength=len(OPERATIONS))
+    assert (of_each[1:] - 1500).abs().max() < 5 * math.sqrt(1500)
+    assert epoch_operations(100, 0.0, seed=3, epoch=1)[:, 0].count_nonzero() == 0
