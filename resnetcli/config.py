@@ -17,6 +17,7 @@ SourceName = Literal["auto", "cache", "disk", "official", "npm"]
 SplitName = Literal["test", "val", "train"]
 Shortcut = Literal["identity", "projection"]
 Precision = Literal["auto", "fp32", "bf16"]
+TestTimeAugmentation = Literal["none", "flip", "shift"]
 
 ENV_PREFIX = "RESNETCLI_"
 DEFAULT_RECIPE = "quick"
@@ -274,8 +275,11 @@ class InferenceOptions(ComputeOptions):
         "or auto: bf16 where it is faster.",
         panel="Machine",
     )
-    tta: bool = option(
-        False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
+    tta: TestTimeAugmentation = option(
+        "none",
+        "Test-time augmentation: flip averages over the image and its mirror image, shift over both as they are and "
+        "moved by a pixel (6 times the work).",
+        panel="Measurement",
     )
 
 

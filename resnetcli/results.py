@@ -79,7 +79,7 @@ class Protocol(Result):
     chosen_by: str
     """The split that chose the weights: "val" (best epoch there), "none" (last epoch), "user" (named by hand) or
     "unknown" (a foreign file)."""
-    tta: bool
+    tta: str
     interval: str = "95 % Wilson"
 
 
@@ -179,7 +179,7 @@ class CompareResult(Result):
     b: Compared
     data: str
     split: str
-    tta: bool
+    tta: str
     interval: str = "95 % Wilson"
     difference_interval: str = "95 % Tango score"
     test: str = "McNemar, exact binomial, mid-p"
@@ -262,7 +262,7 @@ class PredictResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "predict"
     checkpoint: str
-    tta: bool
+    tta: str
     precision: str
     predictions: tuple[Prediction, ...]
     pictures: int

@@ -116,7 +116,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         checkpoint, network = open_network(str(run_dir), on_event)
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
-        test = measure(checkpoint, network, setup.dataset, "test", False, runtime, on_event, stop=stop)
+        test = measure(checkpoint, network, setup.dataset, "test", "none", runtime, on_event, stop=stop)
         if test is None:
             stop.raise_if_requested(f"after training, before the test measurement of {run_dir}", go_on)
     position = trainer.position
