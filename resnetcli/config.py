@@ -190,6 +190,18 @@ class TrainConfig(ComputeOptions, DataOptions):
         "After crop and flip: trivial gives each image one of 14 operations (TrivialAugment, wide) with any strength.",
         panel="Augmentation",
     )
+    start_size: int = option(
+        IMAGE_SIZE,
+        f"Side of the images in the first part of the run, shrunk after crop, flip and --augment; {IMAGE_SIZE} is off. "
+        "Best are 20, 24 and 28, the largest of equal cost.",
+        panel="Augmentation",
+        unit="pixels",
+        ge=17,  # the network halves four times, and its last map must be 2x2
+        le=IMAGE_SIZE,
+    )
+    start_size_until: float = option(
+        0.5, "Share of the epochs that begin with images of --start-size.", panel="Augmentation", gt=0, le=1
+    )
     erasing: float = option(
         0.0,
         "Random erasing: share of the images that get the mean colour in a random box of 2 to 40 % of them; 0 is off.",
@@ -199,7 +211,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     cutout: int = option(
         0,
-        "Cutout: side of a square of the mean colour at a random place of each image; 0 is off.",
+        "Cutout: side of a square of the mean colour at a random place of each image, as at full size; 0 is off.",
         panel="Augmentation",
         unit="pixels",
         ge=0,
@@ -263,6 +275,8 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
         unused["padding_mode"] = "--crop-padding is 0"
     if not config.flip:
         unused["alternating_flip"] = "--no-flip"
+    if config.start_size == IMAGE_SIZE:
+        unused["start_size_until"] = f"--start-size is {IMAGE_SIZE}, full size"
     return unused
 
 

@@ -238,6 +238,9 @@ class DryRunResult(Result):
     steps: int
     first_loss: float
     step_seconds: float
+    """Of a step with the images of the run's beginning."""
+    last_step_seconds: float
+    """Of a step with the images of its end: larger where it begins with smaller images."""
     estimated_seconds: float
     peak_memory: int
     disk_needed: int
@@ -425,6 +428,9 @@ class BenchResult(Result):
     """Median of the tool over median of the plain loop."""
     images: int
     """What the two times are for: the training images of CIFAR-10, or its test images."""
+    image_size: int
+    """Pixels a side."""
+    plain_image_size: int
     seconds: float
     plain_seconds: float
     matrix: Spread
