@@ -8,7 +8,7 @@ run=$folder/first
 
 resnetcli train --recipe "$here/tiny.toml" --data cifar10-mini --output-dir "$folder" --name first --max-time 0.02
 resnetcli train --resume "$run"
-resnetcli evaluate "$run" --data cifar10-mini --tta --output "$folder/report" --save-plots
+resnetcli evaluate "$run" --data cifar10-mini --tta flip --output "$folder/report" --save-plots
 resnetcli predict "$here/images" --checkpoint "$run" --top-k 2
 find "$here/images" -name '*.png' | resnetcli predict - --checkpoint "$run" --format csv | head -3
 resnetcli inspect "$run" --depth 2

@@ -17,6 +17,7 @@ SourceName = Literal["auto", "cache", "disk", "official", "npm"]
 SplitName = Literal["test", "val", "train"]
 Shortcut = Literal["identity", "projection"]
 Precision = Literal["auto", "fp32", "bf16"]
+TestTimeAugmentation = Literal["none", "flip", "shift"]
 
 ENV_PREFIX = "RESNETCLI_"
 DEFAULT_RECIPE = "quick"
@@ -197,6 +198,18 @@ class TrainConfig(ComputeOptions, DataOptions):
     augment_share: float = option(
         1.0, "Share of the images that --augment gives an operation.", panel="Augmentation", ge=0, le=1
     )
+    start_size: int = option(
+        IMAGE_SIZE,
+        f"Side of the images in the first part of the run, shrunk after crop, flip and --augment; {IMAGE_SIZE} is off. "
+        "Best are 20, 24 and 28, the largest of equal cost.",
+        panel="Augmentation",
+        unit="pixels",
+        ge=17,  # the network halves four times, and its last map must be 2x2
+        le=IMAGE_SIZE,
+    )
+    start_size_until: float = option(
+        0.5, "Share of the epochs that begin with images of --start-size.", panel="Augmentation", gt=0, le=1
+    )
     erasing: float = option(
         0.0,
         "Random erasing: share of the images that get the mean colour in a random box of 2 to 40 % of them; 0 is off.",
@@ -206,7 +219,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     cutout: int = option(
         0,
-        "Cutout: side of a square of the mean colour at a random place of each image; 0 is off.",
+        "Cutout: side of a square of the mean colour at a random place of each image, as at full size; 0 is off.",
         panel="Augmentation",
         unit="pixels",
         ge=0,
@@ -279,6 +292,8 @@ def unused_settings(config: TrainConfig) -> dict[str, str]:
         unused["mix_share"] = "--mixup and --cutmix are 0"
     if not config.flip:
         unused["alternating_flip"] = "--no-flip"
+    if config.start_size == IMAGE_SIZE:
+        unused["start_size_until"] = f"--start-size is {IMAGE_SIZE}, full size"
     return unused
 
 
@@ -291,8 +306,11 @@ class InferenceOptions(ComputeOptions):
         "or auto: bf16 where it is faster.",
         panel="Machine",
     )
-    tta: bool = option(
-        False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
+    tta: TestTimeAugmentation = option(
+        "none",
+        "Test-time augmentation: flip averages over the image and its mirror image, shift over both as they are and "
+        "moved by a pixel (6 times the work).",
+        panel="Measurement",
     )
 
 

@@ -79,7 +79,7 @@ class Protocol(Result):
     chosen_by: str
     """The split that chose the weights: "val" (best epoch there), "none" (last epoch), "user" (named by hand) or
     "unknown" (a foreign file)."""
-    tta: bool
+    tta: str
     interval: str = "95 % Wilson"
 
 
@@ -179,7 +179,7 @@ class CompareResult(Result):
     b: Compared
     data: str
     split: str
-    tta: bool
+    tta: str
     interval: str = "95 % Wilson"
     difference_interval: str = "95 % Tango score"
     test: str = "McNemar, exact binomial, mid-p"
@@ -239,6 +239,9 @@ class DryRunResult(Result):
     steps: int
     first_loss: float
     step_seconds: float
+    """Of a step with the images of the run's beginning."""
+    last_step_seconds: float
+    """Of a step with the images of its end: larger where it begins with smaller images."""
     estimated_seconds: float
     peak_memory: int
     disk_needed: int
@@ -263,7 +266,7 @@ class PredictResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "predict"
     checkpoint: str
-    tta: bool
+    tta: str
     precision: str
     predictions: tuple[Prediction, ...]
     pictures: int
@@ -426,6 +429,9 @@ class BenchResult(Result):
     """Median of the tool over median of the plain loop."""
     images: int
     """What the two times are for: the training images of CIFAR-10, or its test images."""
+    image_size: int
+    """Pixels a side."""
+    plain_image_size: int
     seconds: float
     plain_seconds: float
     matrix: Spread

@@ -12,11 +12,12 @@ from resnetcli.config import TrainConfig
 from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
 from resnetcli.data.erasing import epoch_boxes, fill_boxes
 from resnetcli.data.mixing import draw_mix, mix
+from resnetcli.data.sizes import Shrink, size_in
 from resnetcli.data.trivial import TrivialAugment, epoch_operations, grouped
 
 
 class Normalizer:
-    """uint8[N,3,H,W] in 0..255 to float32[N,3,H,W], (x / 255 - mean) / std per channel, in one fused pass.
+    """uint8 or float32[N,3,H,W] in 0..255 to float32[N,3,H,W], (x / 255 - mean) / std per channel, in one fused pass.
 
     `mean` and `std` are fractions of full scale, as the field writes them.
     """
@@ -51,7 +52,8 @@ class TrainBatches:
         self.trivial = TrivialAugment(self.size, normalize.mean_color) if config.augment == "trivial" else None
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (float32[B,3,32,32] channels_last, targets) for steps `first_step`, `first_step` + 1, … of `epoch`.
+        """Yields (float32[B,3,S,S] channels_last, targets) for steps `first_step`, `first_step` + 1, … of `epoch`; S is
+        that of `size_in`.
 
         Targets are labels, int64[B], or where images are mixed the share of each class in them, float32[B,classes].
         """
@@ -64,7 +66,9 @@ class TrainBatches:
             operations = epoch_operations(count, config.augment_share, config.seed, epoch)
             order, of_each = grouped(order, operations[:, 0], self.batch_size)
             strengths = operations[:, 1].to(device)
-        boxes = epoch_boxes(count, self.size, config, epoch)
+        size = size_in(config, epoch)
+        shrink = Shrink(self.size, size, device) if size < self.size else None
+        boxes = epoch_boxes(count, size, config, epoch)
         boxes = None if boxes is None else boxes.to(device)
         order = order.to(device)
         for step in range(first_step, self.steps):
@@ -74,7 +78,7 @@ class TrainBatches:
             )
             if self.trivial is not None:
                 self.trivial(pixels, strengths[indices], of_each[step])
-            images, targets = self.normalize(pixels), self.labels[indices]
+            images, targets = self.normalize(shrink(pixels) if shrink else pixels), self.labels[indices]
             if boxes is not None:
                 fill_boxes(images, boxes[indices])
             if config.mixup or config.cutmix:
@@ -83,7 +87,7 @@ class TrainBatches:
                     config.cutmix,
                     config.mix_share,
                     batch=len(images),
-                    size=self.size,
+                    size=images.shape[2],
                     seed=config.seed,
                     epoch=epoch,
                     step=step,

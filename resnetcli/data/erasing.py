@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from resnetcli.config import TrainConfig
+from resnetcli.config import IMAGE_SIZE, TrainConfig
 from resnetcli.data.augment import generator_for
 
 AREA = (0.02, 0.4)
@@ -17,12 +17,14 @@ MAX_ASPECT = 1 / 0.3
 
 
 def epoch_boxes(count: int, size: int, config: TrainConfig, epoch: int) -> Tensor | None:
-    """All boxes of each image in this epoch, int64[count,K,4]; None where the config asks for none."""
+    """All boxes of each image of `size` pixels a side in this epoch, int64[count,K,4]; None where the config asks for
+    none."""
     boxes = []
     if config.erasing:
         boxes.append(erasing_boxes(count, size, config.erasing, config.seed, epoch))
     if config.cutout:
-        boxes.append(cutout_boxes(count, size, config.cutout, config.seed, epoch))
+        side = round(config.cutout * size / IMAGE_SIZE)
+        boxes.append(cutout_boxes(count, size, side, config.seed, epoch))
     return torch.stack(boxes, 1) if boxes else None
 
 

@@ -15,12 +15,13 @@ from torch import Tensor
 
 WARMUP_STEPS = 3
 """Steps taken one kernel at a time before recording: optimisers make their state in the first, and libraries choose
-their algorithms. They count like all others."""
+their algorithms for a shape. They count like all others."""
 
 
 class GraphedStep:
     """Calls `step(images, labels)`, which must touch nothing but tensors on one CUDA device, always the same ones, must
-    not ask for their values, and must not build on what an earlier call left half-done. All batches have one shape.
+    not ask for their values, and must not build on what an earlier call left half-done. Where the shape of a batch is
+    not that of the one before, all begins anew: each recording is for one shape.
 
     Where recording fails (an old driver, a library that asks the device something) every step is called as it is.
     """
@@ -30,6 +31,7 @@ class GraphedStep:
         self._failed = False
         self._reason: str | None = None
         self._warm = 0
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
         self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, Tensor] | None = None
@@ -40,6 +42,8 @@ class GraphedStep:
         return reason
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
+        if (shapes := (images.shape, labels.shape)) != self._shapes:
+            self._shapes, self._warm, self._graph, self._inputs = shapes, 0, None, None
         if self._graph is not None and self._inputs is not None:
             for kept, new in zip(self._inputs, (images, labels), strict=True):
                 kept.copy_(new)

@@ -31,9 +31,10 @@ def real_taps(size: int, kernel: int, stride: int, padding: int) -> int:
     return sum(max(0, min(start + kernel, size) - max(start, 0)) for start in starts)
 
 
-def real_macs(network: ResNet, *, training: bool) -> dict[str, int]:
+def real_macs(network: ResNet, *, training: bool, size: int = IMAGE_SIZE) -> dict[str, int]:
     """Multiply-accumulates of each convolution and linear layer of a plain `network` (no fast paths in it) for one
-    image, by the layer's path, in the order of computation. Neither taps on padding nor what nobody reads count."""
+    image of `size` pixels a side, by the layer's path, in the order of computation. Neither taps on padding nor what
+    nobody reads count."""
     macs: dict[str, int] = {}
 
     def count(path: str, layer: nn.Module, x: Tensor) -> None:
@@ -51,7 +52,7 @@ def real_macs(network: ResNet, *, training: bool) -> dict[str, int]:
     was_training = network.training
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE))
+            network.eval()(torch.zeros(1, 3, size, size))
     finally:
         network.train(was_training)
         for handle in hooks:
@@ -64,8 +65,9 @@ def inference_flops(network: ResNet) -> int:
     return 2 * sum(real_macs(network, training=False).values())
 
 
-def training_flops(network: ResNet) -> int:
-    """Floating-point operations of a training step for one image: forward, and the gradients of weights and inputs,
-    as many each. Nobody asks for the gradient of the image, so the first layer has none of the last kind."""
-    macs = list(real_macs(network, training=True).values())
+def training_flops(network: ResNet, size: int = IMAGE_SIZE) -> int:
+    """Floating-point operations of a training step for one image of `size` pixels a side: forward, and the gradients of
+    weights and inputs, as many each. Nobody asks for the gradient of the image, so the first layer has none of the last
+    kind."""
+    macs = list(real_macs(network, training=True, size=size).values())
     return 2 * (3 * sum(macs) - macs[0])

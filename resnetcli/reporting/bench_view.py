@@ -72,6 +72,11 @@ def figures_panel(result: BenchResult) -> Panel:
     ]
     if result.optimizer is not None:
         rows.insert(1, ("optimiser", f"{result.optimizer}; of the plain loop adam"))
+    if result.image_size != result.plain_image_size:
+        size = (
+            f"{result.image_size} pixels a side, the first part of a run; of the plain loop {result.plain_image_size}"
+        )
+        rows.insert(1, ("images", size))
     return Panel(figures_grid(rows), title="Speed", title_align="left", box=box.ROUNDED, expand=False)
 
 

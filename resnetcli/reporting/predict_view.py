@@ -7,6 +7,7 @@ from rich.text import Text
 
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import simple_table
+from resnetcli.reporting.scores_view import VIEWS
 from resnetcli.results import PredictResult
 
 BAR_WIDTH = 10
@@ -49,7 +50,7 @@ def predictions_table(result: PredictResult) -> Group:
 
 def _summary(result: PredictResult) -> Text:
     answered = len(result.predictions) - result.failed
-    tta = ", averaged with the mirror image" if result.tta else ""
+    tta = f", the mean over {VIEWS[result.tta]}" if result.tta in VIEWS else ""
     summary = Text(f"{text.plural(answered, 'picture')} classified with {result.checkpoint}{tta}", style="dim")
     if result.failed:
         summary.append(f"; {result.failed} failed", style="bold red")

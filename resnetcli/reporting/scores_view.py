@@ -20,6 +20,10 @@ CHOSEN_BY = {
     "none": "last epoch, nothing chosen",
     "unknown": "unknown (the file does not say)",
 }
+VIEWS = {
+    "flip": "the image and its mirror image",
+    "shift": "the image and its mirror image, as they are and moved by a pixel",
+}
 
 
 def per_class_table(scores: Scores) -> Adaptive:
@@ -114,9 +118,9 @@ def evaluation(result: EvaluateResult) -> Group:
     return Group(*parts)
 
 
-def augmentation(tta: bool) -> str:
+def augmentation(tta: str) -> str:
     """What was done to the images at test time."""
-    return "test-time: mean over the image and its mirror image" if tta else "none at test time"
+    return f"test-time: mean over {VIEWS[tta]}" if tta in VIEWS else f"{tta} at test time"
 
 
 def _shade(share: float) -> str:

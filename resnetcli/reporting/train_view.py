@@ -92,6 +92,7 @@ def dry_run(result: DryRunResult) -> Group:
         ("images", f"{text.count(result.train_images)} to train on, {text.count(result.val_images)} to validate on"),
         ("steps", text.count(result.steps)),
         ("first step", f"loss {result.first_loss:.4f} after {text.duration(result.step_seconds)}"),
+        *_slower_steps(result),
         ("time", f"about {text.duration(result.estimated_seconds)}"),
         ("memory", f"{text.size(result.peak_memory)} at the peak"),
         (
@@ -104,6 +105,14 @@ def dry_run(result: DryRunResult) -> Group:
     ]
     needs = Panel(figures_grid(rows), title="The run would take", title_align="left", box=box.ROUNDED, expand=False)
     return Group(settings, Text(), needs)
+
+
+def _slower_steps(result: DryRunResult) -> list[tuple[str, str]]:
+    """A row on the steps with larger images, where the run has some."""
+    if result.last_step_seconds == result.step_seconds:
+        return []
+    first, last = text.duration(result.step_seconds), text.duration(result.last_step_seconds)
+    return [("a step", f"{first}, later, with larger images, {last}")]
 
 
 def _sparklines(history: Sequence[EpochRow]) -> RenderableType:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from resnetcli.config import BenchInferConfig, BenchTrainConfig
+from resnetcli.config import IMAGE_SIZE, BenchInferConfig, BenchTrainConfig
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, TRAIN_IMAGES
 from resnetcli.data.noise import random_split
 from resnetcli.engine.runtime import Runtime, peak_memory, processor_name
@@ -25,7 +25,7 @@ TEST_IMAGES = IMAGES_PER_BATCH
 
 def train(config: BenchTrainConfig, *, on_event: OnEvent, images: int = TRAIN_IMAGES) -> BenchResult:
     """Training steps as `train` takes them with this config, on random images: batches, augmentation and optimiser
-    counted, validation and checkpoints not.
+    counted, validation and checkpoints not. All images have the size with which the run begins.
 
     Raises UsageError for a device that is not there, DivergedError, ResnetCliError where the plain loop fails.
     """
@@ -43,7 +43,8 @@ def train(config: BenchTrainConfig, *, on_event: OnEvent, images: int = TRAIN_IM
         optimizer=config.optimizer,
         batch_size=batch_size,
         images=TRAIN_IMAGES,
-        flops_per_image=training_flops(ResNet(shortcut=config.shortcut)),
+        image_size=config.start_size,
+        flops_per_image=training_flops(ResNet(shortcut=config.shortcut), config.start_size),
         peak_memory=memory,
     )
 
@@ -67,6 +68,7 @@ def infer(config: BenchInferConfig, *, on_event: OnEvent, images: int = TEST_IMA
         optimizer=None,
         batch_size=batch_size,
         images=TEST_IMAGES,
+        image_size=IMAGE_SIZE,
         flops_per_image=inference_flops(ResNet(shortcut=config.shortcut)),
         peak_memory=memory,
     )
@@ -119,6 +121,7 @@ def _result(
     optimizer: str | None,
     batch_size: int,
     images: int,
+    image_size: int,
     flops_per_image: int,
     peak_memory: int,
 ) -> BenchResult:
@@ -135,6 +138,8 @@ def _result(
         plain=plain,
         ratio=tool.median / plain.median,
         images=images,
+        image_size=image_size,
+        plain_image_size=IMAGE_SIZE,
         seconds=images / tool.median,
         plain_seconds=images / plain.median,
         matrix=matrix,

@@ -10,7 +10,7 @@ from typing import get_args
 from torch import Tensor
 
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import DataOptions, DatasetName, EvaluateConfig, SplitName
+from resnetcli.config import DataOptions, DatasetName, EvaluateConfig, SplitName, TestTimeAugmentation
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
@@ -53,7 +53,7 @@ def measure(
     network: ResNet,
     dataset: Dataset,
     split: SplitName,
-    tta: bool,
+    tta: TestTimeAugmentation,
     runtime: Runtime,
     on_event: OnEvent,
     *,

@@ -20,7 +20,8 @@ from resnetcli.checkpoints.manager import (
     newest_intact,
 )
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import TrainConfig
+from resnetcli.config import IMAGE_SIZE, TrainConfig
+from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.engine.runtime import versions
@@ -102,6 +103,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     if trainer.position.epoch >= setup.config.epochs:
         on_event(Notice(f"{run_dir} has finished its {setup.config.epochs} epochs: it is measured again"))
     on_event(_started(setup, run_dir))
+    _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
     reason = trainer.run(
@@ -117,7 +119,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
         split = setup.config.measure_on
-        measured = measure(checkpoint, network, setup.dataset, split, False, runtime, on_event, stop=stop)
+        measured = measure(checkpoint, network, setup.dataset, split, "none", runtime, on_event, stop=stop)
         if measured is None:
             stop.raise_if_requested(f"after training, before the {split} measurement of {run_dir}", go_on)
     position = trainer.position
@@ -131,6 +133,18 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         history=tuple(position.history),
         measured=measured,
     )
+
+
+def _announce_sizes(config: TrainConfig, epoch: int, on_event: OnEvent) -> None:
+    """Says when the images grow, where that is still to come."""
+    small, size = small_epochs(config), config.start_size
+    if epoch < small < config.epochs:
+        larger = (
+            f"of {IMAGE_SIZE}x{IMAGE_SIZE} from epoch {small + 1} on, whose steps take longer: then more time is left"
+        )
+        on_event(Notice(f"images of {size}x{size} pixels, and {larger}"))
+    elif epoch < small:
+        on_event(Notice(f"images of {size}x{size} pixels in all epochs"))
 
 
 class _HistoryWriter:

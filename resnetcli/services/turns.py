@@ -40,8 +40,8 @@ PLAIN_BATCH_SIZE = 100
 ANSWER = "images per second: "
 """What an answer of another process begins with."""
 
-FOREVER = {"epochs": 100_000, "max_time": None, "patience": 0, "save_every": math.inf}
-"""Settings that would end a run, or interrupt it, while it is being measured."""
+FOREVER = {"epochs": 100_000, "max_time": None, "patience": 0, "save_every": math.inf, "start_size_until": 1.0}
+"""In place of settings that would end a run, interrupt it, or change its images, while it is being measured."""
 
 
 def synchronize(device: torch.device) -> None:

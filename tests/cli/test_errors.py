@@ -67,6 +67,7 @@ CASES: list[tuple[str, int, str]] = [
     ("evaluate x --output text.txt", 2, "--output text.txt: is a file"),
     ("evaluate a b", 2, "unexpected extra argument"),
     ("evaluate x --split tset", 2, "did you mean test?"),
+    ("evaluate x --tta flp", 2, "--tta flp: must be one of none, flip, shift: did you mean flip?"),
     ("evaluate x --data cifar", 2, "--data cifar: must be one of cifar10, cifar10-mini: did you mean cifar10?"),
     ("evaluate x --threads -1", 2, "--threads -1: must be greater than or equal to 0"),
     ("evaluate x --threads 1e9", 2, "--threads 1e9: must be a whole number"),

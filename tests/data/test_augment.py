@@ -9,6 +9,7 @@ from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
 from resnetcli.data.erasing import epoch_boxes, fill_boxes
 from resnetcli.data.mixing import draw_mix, mix
+from resnetcli.data.sizes import Shrink
 from resnetcli.data.trivial import epoch_operations, grouped
 
 
@@ -69,6 +70,8 @@ ALL = {
     "mixup": 0.4,
     "cutmix": 1.0,
     "crop_padding": 3,
+    "epochs": 4,
+    "start_size": 24,
 }
 """Every augmentation at once."""
 
@@ -81,29 +84,31 @@ def batches(images, **changes):
 
 @pytest.mark.parametrize("settings", [{}, ALL], ids=["plain", "all"])
 def test_an_epoch_from_its_middle_is_the_tail_of_the_epoch(images, settings):
-    whole, tail = list(batches(images, **settings)(1)), list(batches(images, **settings)(1, 3))
+    epoch = 1  # in all, the last one of small images
+    whole, tail = list(batches(images, **settings)(epoch)), list(batches(images, **settings)(epoch, 3))
     assert len(whole) == 5
     for (x, y), (x_tail, y_tail) in zip(whole[3:], tail, strict=True):
         assert torch.equal(x, x_tail)
         assert torch.equal(y, y_tail)
 
 
-def test_augmentations_are_applied_one_after_the_other(images):
+@pytest.mark.parametrize(("epoch", "size"), [(1, 24), (3, 32)])
+def test_augmentations_are_applied_one_after_the_other(images, epoch, size):
     source = batches(images, **ALL)
-    config, indices = source.config, epoch_order(50, 0, 3)[:50]
-    operations = epoch_operations(50, 1.0, 0, 3)
+    config, indices = source.config, epoch_order(50, 0, epoch)[:50]
+    operations = epoch_operations(50, 1.0, 0, epoch)
     indices, counts = grouped(indices, operations[:, 0], source.batch_size)
-    for step, (got, targets) in enumerate(source(3)):
+    for step, (got, targets) in enumerate(source(epoch)):
         chosen = indices[step * 10 : (step + 1) * 10]
-        draws = epoch_draws(50, 3, 0, 3, alternating_flip=True)[chosen]
+        draws = epoch_draws(50, 3, 0, epoch, alternating_flip=True)[chosen]
         pixels = crop_and_flip(images, chosen, draws, padding_mode="reflect", flip=True)
         source.trivial(pixels, operations[chosen, 1], counts[step])
-        expected = source.normalize(pixels)
-        fill_boxes(expected, epoch_boxes(50, 32, config, 3)[chosen])
+        expected = source.normalize(Shrink(32, 24, pixels.device)(pixels) if size == 24 else pixels)
+        fill_boxes(expected, epoch_boxes(50, size, config, epoch)[chosen])
         assert (expected == 0).any()
-        expected, shares = mix(
-            expected, chosen, draw_mix(0.4, 1.0, 1.0, batch=10, size=32, seed=0, epoch=3, step=step), 50
-        )
+        how = draw_mix(0.4, 1.0, 1.0, batch=10, size=size, seed=0, epoch=epoch, step=step)
+        expected, shares = mix(expected, chosen, how, 50)
+        assert got.shape == (10, 3, size, size)
         assert torch.equal(got, expected)
         assert torch.equal(targets, shares)
         assert got.is_contiguous(memory_format=torch.channels_last)

@@ -58,6 +58,16 @@ def test_a_cutout_is_a_square_around_any_pixel():
     assert sorted({*centres[:, 0].tolist()}) == sorted({*centres[:, 1].tolist()}) == list(range(32))
 
 
+@pytest.mark.parametrize(("size", "side"), [(32, 8), (28, 7), (24, 6), (20, 5), (17, 4)])
+def test_boxes_of_smaller_images_are_smaller_too(size, side):
+    erased, cut_out = epoch_boxes(20_000, size, TrainConfig(erasing=1.0, cutout=8), 0).unbind(1)
+    assert ((cut_out[:, 2:] - cut_out[:, :2]) == side).all()
+    assert (erased >= 0).all()
+    assert erased.max() == size
+    area = (erased[:, 2:] - erased[:, :2]).prod(1) / size**2
+    assert area.mean().item() == pytest.approx(0.21, abs=0.01)
+
+
 def test_boxes_depend_on_seed_and_epoch_alone_and_are_none_where_none_are_asked_for():
     config = TrainConfig(erasing=0.5, cutout=8, seed=3)
     boxes = epoch_boxes(100, 32, config, 4)

@@ -81,6 +81,16 @@ def test_every_batch_is_computed_once_whether_warming_up_or_replayed(cuda):
     assert graphed.take_reason() is None
 
 
+def test_batches_of_another_shape_are_recorded_anew_and_computed_once_too(cuda):
+    step, graph = cuda
+    graphed, wide = GraphedStep(step), [(torch.full((2, 5), float(i)), torch.full((2,), i)) for i in range(1, 9)]
+    for batch in [*batches(8), *wide]:
+        graphed(*batch)
+    assert step.total == sum((8 + 12) * k for k in range(1, 9))
+    assert step.calls == 2 * (WARMUP_STEPS + 1)
+    assert graph.replays == 2 * (8 - WARMUP_STEPS)
+
+
 def test_a_caller_may_reuse_its_batch_after_the_step(cuda):
     step, _ = cuda
     graphed, images = GraphedStep(step), torch.zeros(2, 3)

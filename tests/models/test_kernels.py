@@ -25,6 +25,10 @@ SHAPES = [
     # in, out, side and stride of every 1x1 convolution that becomes a product in some precision
     *((256, 64, 8, 2), (256, 256, 8, 2), (512, 128, 4, 2), (512, 512, 4, 2)),
     *((64, 256, 4, 1), (256, 128, 4, 1), (256, 512, 4, 1), (512, 128, 4, 1), (128, 512, 4, 1)),
+    # of images of 20 and of 24 pixels a side, where they differ
+    *((256, 64, 5, 2), (256, 256, 5, 2), (256, 64, 6, 2), (256, 256, 6, 2), (256, 64, 7, 2), (256, 256, 7, 2)),
+    *((512, 128, 3, 2), (512, 512, 3, 2), (64, 256, 3, 1), (256, 128, 3, 1), (256, 512, 3, 1), (128, 512, 3, 1)),
+    *((64, 64, 5, 1), (64, 256, 5, 1), (256, 64, 5, 1)),
     *((128, 512, 2, 1), (512, 256, 2, 1), (512, 1024, 2, 1), (1024, 256, 2, 1), (256, 1024, 2, 1), (1024, 1024, 2, 1)),
 ]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -84,25 +88,27 @@ def test_acceleration_keeps_names_state_and_numbers(variant, count):
         torch.testing.assert_close(fast.get_buffer(name), buffer, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 65])
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, 32), (2, 32), (7, 32), (65, 32), (7, 17), (7, 20), (65, 20), (7, 24), (65, 24), (7, 28)]
+)
 @pytest.mark.parametrize("variant", ["identity", "projection"])
-def test_the_gradients_of_the_accelerated_network_are_those_of_the_plain_one(variant, count):
+def test_the_gradients_of_the_accelerated_network_are_those_of_the_plain_one(variant, count, size):
     """In float64: in float32 an activation that rounding puts on the other side of 0 moves a gradient by a percent,
     whichever of two exact ways computed it."""
     torch.manual_seed(0)
     plain = ResNet(shortcut=variant, branch_scale=0.3).double().to(memory_format=torch.channels_last)
     fast = accelerate(copy.deepcopy(plain))
-    images = torch.randn(count, 3, 32, 32, dtype=torch.float64).to(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, size, size, dtype=torch.float64).to(memory_format=torch.channels_last)
     (_, expected), (_, gradients) = trained_step(plain, images), trained_step(fast, images)
     assert (gradients - expected).norm() / expected.norm() < 1e-10
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 64])
-def test_acceleration_stays_within_bf16_rounding_of_the_plain_network(count):
+@pytest.mark.parametrize(("count", "size"), [(1, 32), (2, 32), (7, 32), (64, 32), (7, 20), (64, 24), (7, 28)])
+def test_acceleration_stays_within_bf16_rounding_of_the_plain_network(count, size):
     torch.manual_seed(0)
     plain = ResNet(branch_scale=0.3).to(memory_format=torch.channels_last).eval()
     fast = accelerate(copy.deepcopy(plain))
-    images = torch.randn(count, 3, 32, 32).to(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, size, size).to(memory_format=torch.channels_last)
     exact = plain(images)
     with torch.autocast("cpu", torch.bfloat16):
         rounded, accelerated = plain(images), fast(images)
@@ -111,7 +117,8 @@ def test_acceleration_stays_within_bf16_rounding_of_the_plain_network(count):
     assert (accelerated - exact).norm() / exact.norm() < 2 * noise
 
 
-def test_the_fast_paths_keep_images_channels_last():
+@pytest.mark.parametrize("size", [20, 24, 28, 32])
+def test_the_fast_paths_keep_images_channels_last(size):
     network, kept = accelerate(ResNet().to(memory_format=torch.channels_last)), []
     for block in network.modules():
         if type(block).__name__ == "ResidualBlock":
@@ -119,6 +126,6 @@ def test_the_fast_paths_keep_images_channels_last():
                 lambda m, a, out: kept.append(out.is_contiguous(memory_format=torch.channels_last))
             )
     with torch.autocast("cpu", torch.bfloat16):
-        network(torch.randn(4, 3, 32, 32).to(memory_format=torch.channels_last))
+        network(torch.randn(4, 3, size, size).to(memory_format=torch.channels_last))
     assert len(kept) == 13
     assert all(kept)

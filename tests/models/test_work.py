@@ -26,7 +26,7 @@ def network(request):
     return ResNet(shortcut=request.param)
 
 
-def counted_with_ones(network, *, training):
+def counted_with_ones(network, *, training, size=32):
     """Each layer computed on ones with ones for weights: its outputs then add up to its multiply-accumulates."""
     sums = {}
 
@@ -46,7 +46,7 @@ def counted_with_ones(network, *, training):
     layers = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(record(path)) for path, layer in layers]
     with torch.no_grad():
-        network(torch.zeros(2, 3, 32, 32))
+        network(torch.zeros(2, 3, size, size))
     for hook in hooks:
         hook.remove()
     return {path: total // 2 for path, total in sums.items()}
@@ -58,6 +58,13 @@ def test_real_macs_of_every_layer_are_those_of_a_convolution_of_ones(network, tr
     assert macs == counted_with_ones(network, training=training)
     assert len(macs) == (46 if network.shortcut == "identity" else 54)
     assert macs["head"] == 10_240
+
+
+@pytest.mark.parametrize("size", [17, 20, 24, 28])
+def test_real_macs_of_smaller_images_are_those_of_smaller_maps(network, size):
+    macs = real_macs(network, training=True, size=size)
+    assert macs == counted_with_ones(network, training=True, size=size)
+    assert training_flops(network, size) < training_flops(network)
 
 
 def test_what_inference_leaves_out_is_read_by_nobody(network):

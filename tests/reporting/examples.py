@@ -59,7 +59,7 @@ def ten_class_scores(images: int = 10_000) -> Scores:
 def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
     return EvaluateResult(
         checkpoint="runs/quick-1/checkpoints/step-0000880",
-        protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta=False),
+        protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta="none"),
         scores=ten_class_scores(),
         device="cpu",
         precision="fp32",
@@ -96,7 +96,7 @@ def compare_result(files: tuple[str, ...] = (), *, gain: float = 0.84, may_have_
         b=side("quick-2", b, may_have_seen),
         data="cifar10",
         split="val" if may_have_seen else "test",
-        tta=False,
+        tta="none",
         paired=paired(classes=CLASSES, labels=labels, a=a, b=b),
         differences=tuple(
             DifferentAnswer(
@@ -237,7 +237,7 @@ def inspect_result() -> InspectResult:
 def predict_result() -> PredictResult:
     return PredictResult(
         checkpoint="runs/quick-1",
-        tta=True,
+        tta="flip",
         precision="fp32",
         predictions=(
             Prediction(
@@ -272,6 +272,7 @@ def dry_run_result() -> DryRunResult:
         steps=880,
         first_loss=2.3026,
         step_seconds=0.412,
+        last_step_seconds=0.412,
         estimated_seconds=3_725.0,
         peak_memory=1_503_238_553,
         disk_needed=320_000_000,
@@ -320,6 +321,8 @@ def bench_result(command: str = "bench train") -> BenchResult:
         plain=plain,
         ratio=tool.median / plain.median,
         images=images,
+        image_size=32,
+        plain_image_size=32,
         seconds=images / tool.median,
         plain_seconds=images / plain.median,
         matrix=matrix,

@@ -63,13 +63,15 @@ def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> No
 def test_a_path_with_commas_quotes_and_newlines_survives_the_csv() -> None:
     path = 'a,"b"\nc.png'
     failure = Prediction(path=path, error="no")
-    result = PredictResult(checkpoint="x", tta=False, precision="fp32", predictions=(failure,), pictures=1, failed=1)
+    result = PredictResult(checkpoint="x", tta="none", precision="fp32", predictions=(failure,), pictures=1, failed=1)
     assert rows(files.predictions_csv(result))[0]["path"] == path
 
 
 def test_a_file_name_that_is_not_unicode_can_be_written_as_utf8() -> None:
     prediction = Prediction(path="caf\udce9.png", guesses=(Guess(label="cat", probability=1.0),))
-    result = PredictResult(checkpoint="x", tta=False, precision="fp32", predictions=(prediction,), pictures=1, failed=0)
+    result = PredictResult(
+        checkpoint="x", tta="none", precision="fp32", predictions=(prediction,), pictures=1, failed=0
+    )
     assert b"caf\\udce9.png" in files.predictions_csv(result).encode("utf-8")
     assert json.loads(files.to_json(result))["predictions"][0]["path"] == "caf\udce9.png"
 

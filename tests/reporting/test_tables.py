@@ -225,6 +225,18 @@ def test_a_run_stopped_before_its_first_epoch_still_has_a_summary() -> None:
     assert "stopped by --max-time" in drawn(tables.training(result))
 
 
+def test_smaller_images_are_named_beside_those_of_the_plain_loop() -> None:
+    assert "pixels a side" not in drawn(tables.bench(bench_result()))
+    smaller = bench_result().model_copy(update={"image_size": 24})
+    assert "24 pixels a side, the first part of a run; of the plain loop 32" in drawn(tables.bench(smaller))
+
+
+def test_a_dry_run_names_the_slower_steps_of_larger_images_where_there_are_some() -> None:
+    assert "larger images" not in drawn(tables.dry_run(dry_run_result()))
+    growing = dry_run_result().model_copy(update={"step_seconds": 2.0, "last_step_seconds": 3.0})
+    assert "2.0 s, later, with larger images, 3.0 s" in drawn(tables.dry_run(growing))
+
+
 @pytest.mark.parametrize(("columns", "columns_shown"), [(100, 6), (80, 4), (44, 2)])
 def test_a_narrow_bench_keeps_speeds_and_shares(
     monkeypatch: pytest.MonkeyPatch, columns: int, columns_shown: int

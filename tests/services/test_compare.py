@@ -42,7 +42,7 @@ def altered(run, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("tta", ["none", "shift"])
 def test_both_sides_are_measured_as_evaluate_measures_them(run, foreign, tta):
     result = compared(run, foreign, tta=tta)
     sides = [

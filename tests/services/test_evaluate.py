@@ -42,9 +42,9 @@ def test_a_run_its_best_checkpoint_and_a_portable_copy_give_one_answer(run, tmp_
 
 
 def test_test_time_augmentation_is_stated_and_changes_the_answers(run):
-    single, both = measured(run), measured(run, tta=True)
-    assert (single.protocol.tta, both.protocol.tta) == (False, True)
-    assert single.answers != both.answers
+    results = [measured(run), measured(run, tta="flip"), measured(run, tta="shift")]
+    assert [r.protocol.tta for r in results] == ["none", "flip", "shift"]
+    assert len({r.answers for r in results}) == 3
 
 
 def test_a_foreign_file_is_measured_with_a_notice_and_an_unknown_choice(tmp_path):

@@ -29,7 +29,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("tta", ["none", "flip", "shift"])
 def test_predicting_exported_test_images_gives_exactly_what_evaluate_says(run, exported, tta, threads):
     before = torch.get_num_threads()
     try:

@@ -29,6 +29,15 @@ def whole(tmp_path_factory):
     return result, events
 
 
+GROWING = {"start_size": 24, "cutout": 8, "cutmix": 1.0}
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory):
+    events = []
+    return short_run(tmp_path_factory.mktemp("growing"), events.append, name="growing", **GROWING), events
+
+
 def assert_same_end(run_a, run_b):
     _, a = newest_intact(run_a)
     _, b = newest_intact(run_b)
@@ -103,6 +112,23 @@ def test_a_signal_saves_and_resume_ends_where_the_uninterrupted_run_ended(whole,
     assert [(r.train_loss, r.val_top1) for r in result.history] == [
         (r.train_loss, r.val_top1) for r in whole[0].history
     ]
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 5, 6])
+def test_a_run_whose_images_grow_is_resumed_bit_for_bit_before_at_and_after_the_change(growing, tmp_path, stop_after):
+    whole, events = growing
+    assert any(isinstance(e, Notice) and "24x24 pixels, and of 32x32 from epoch 2 on" in e.text for e in events)
+    stop, saves = StopRequest(), []
+
+    def on_event(event):
+        saves.extend([event] if isinstance(event, CheckpointSaved) else [])
+        if len(saves) >= stop_after:
+            stop.signum = signal.SIGTERM
+
+    with pytest.raises(Interrupted):
+        train(short_config(tmp_path, name="cut", save_every=0.0, **GROWING), stop=stop, on_event=on_event)
+    resume(tmp_path / "cut", {}, stop=StopRequest(), on_event=ignore)
+    assert_same_end(Path(whole.run_dir), tmp_path / "cut")
 
 
 def test_resume_of_a_finished_run_only_measures_again(whole):
@@ -250,3 +276,10 @@ def test_a_dry_run_takes_a_real_step_and_writes_nothing(tmp_path):
     assert 1.5 < result.first_loss < 4
     assert result.estimated_seconds > 8 * result.step_seconds
     assert result.disk_needed > 3 * 4 * result.parameters
+    assert result.last_step_seconds == result.step_seconds
+
+
+def test_a_dry_run_measures_steps_of_both_sizes_where_the_images_grow(tmp_path):
+    result = dry_run(short_config(tmp_path, start_size=20), {}, on_event=ignore)
+    assert result.last_step_seconds != result.step_seconds
+    assert result.estimated_seconds > 4 * (result.step_seconds + result.last_step_seconds)

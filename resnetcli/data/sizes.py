@@ -1,0 +1,52 @@
+"""Smaller images in the first part of a run: their size in each epoch, and how they are shrunk."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from resnetcli.config import IMAGE_SIZE, TrainConfig
+
+
+def small_epochs(config: TrainConfig) -> int:
+    """How many epochs at the beginning of the run have small images: those that begin before `start_size_until`."""
+    if config.start_size >= IMAGE_SIZE:
+        return 0
+    return math.ceil(round(config.start_size_until * config.epochs, 6))  # 0.55 of 100 is 55 but for rounding
+
+
+def size_in(config: TrainConfig, epoch: int) -> int:
+    """Pixels a side of the training images of `epoch`, from 0.
+
+    Howard et al., fast.ai's entry to DAWNBench (2018, https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html),
+    train so; Tan & Le, "EfficientNetV2: Smaller models and faster training" (2021, https://arxiv.org/abs/2104.00298),
+    section 4, study it. Here crop, flip and TrivialAugment come first, at full size.
+    """
+    return config.start_size if epoch < small_epochs(config) else IMAGE_SIZE
+
+
+class Shrink:
+    """Square images of `size` pixels a side to `to` pixels: each new pixel is the mean over the area that it covers of
+    the old image, whose pixels are taken for squares of one colour."""
+
+    def __init__(self, size: int, to: int, device: torch.device) -> None:
+        shares = area_shares(size, to)
+        self.rows = shares.to(device)
+        # Along a row the channels lie between the pixels, each of which has its share of its own channel only.
+        self.columns = torch.kron(shares, torch.eye(3)).T.contiguous().to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8[B,3,size,size], channels_last, to float32[B,3,to,to] in 0..255, channels_last, not rounded."""
+        lines = images.permute(0, 2, 3, 1).flatten(2).float()
+        shrunk = self.rows @ (lines @ self.columns)
+        return shrunk.view(*shrunk.shape[:2], -1, 3).permute(0, 3, 1, 2)
+
+
+def area_shares(size: int, to: int) -> Tensor:
+    """What each of `size` places on a line has in the mean over each of `to` equal parts of it, float32[to,size]."""
+    place = torch.arange(size, dtype=torch.float64)
+    part = torch.arange(to, dtype=torch.float64)[:, None] * (size / to)
+    overlap = torch.minimum(place + 1, part + size / to) - torch.maximum(place, part)
+    return (overlap.clamp(0) * (to / size)).float()
