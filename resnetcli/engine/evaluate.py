@@ -55,6 +55,9 @@ def mean_logits(model: nn.Module, images: Tensor, tta: TestTimeAugmentation) -> 
     right and by one up and left with weight 1/4 each; what comes from outside is the image reflected at its border.
     The views and the weights are those of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
     https://arxiv.org/abs/2404.00498), section 3.6 and its code.
+
+    Of one checkpoint, after 8 of 20 epochs, none has 66.80 % top-1 on 5,000 validation images, flip 68.80 % and shift
+    69.16 % (NLL 0.981, 0.947 and 0.936): `resnetcli evaluate CKPT --split val --tta shift`.
     """
     if tta == "none":
         return model(images)  # type: ignore[no-any-return]
