@@ -26,8 +26,8 @@ def size_in(config: TrainConfig, epoch: int) -> int:
 
     Training steps of the recipe quick take 1.37, 1.28 and 1.08 times as many images/s at 20, 24 and 28 pixels as at 32:
     medians of 10 rounds, CPU time of one AVX-512 core in bf16, batch 512; steps as of `resnetcli bench train --recipe
-    quick --start-size 24`, but all sizes by turns. There is no more to gain: the arithmetic of an image shrinks by 1.39,
-    1.32 and 1.05, for the last maps are 2x2 at every size.
+    quick --start-size 24`, but all sizes by turns. There is no more to gain: the arithmetic of an image shrinks by
+    1.39, 1.32 and 1.05, for the last maps are 2x2 at every size.
     """
     return config.start_size if epoch < small_epochs(config) else IMAGE_SIZE
 
