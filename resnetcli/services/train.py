@@ -139,10 +139,8 @@ def _announce_sizes(config: TrainConfig, epoch: int, on_event: OnEvent) -> None:
     """Says when the images grow, where that is still to come."""
     small, size = small_epochs(config), config.start_size
     if epoch < small < config.epochs:
-        larger = (
-            f"of {IMAGE_SIZE}x{IMAGE_SIZE} from epoch {small + 1} on, whose steps take longer: then more time is left"
-        )
-        on_event(Notice(f"images of {size}x{size} pixels, and {larger}"))
+        larger = f"of {IMAGE_SIZE}x{IMAGE_SIZE} after it: steps take longer then, which the time left does not know yet"
+        on_event(Notice(f"images of {size}x{size} pixels up to epoch {small}, {larger}"))
     elif epoch < small:
         on_event(Notice(f"images of {size}x{size} pixels in all epochs"))
 

@@ -117,7 +117,7 @@ def test_a_signal_saves_and_resume_ends_where_the_uninterrupted_run_ended(whole,
 @pytest.mark.parametrize("stop_after", [2, 4, 5, 6])
 def test_a_run_whose_images_grow_is_resumed_bit_for_bit_before_at_and_after_the_change(growing, tmp_path, stop_after):
     whole, events = growing
-    assert any(isinstance(e, Notice) and "24x24 pixels, and of 32x32 from epoch 2 on" in e.text for e in events)
+    assert any(isinstance(e, Notice) and "24x24 pixels up to epoch 1, of 32x32 after it" in e.text for e in events)
     stop, saves = StopRequest(), []
 
     def on_event(event):
