@@ -277,6 +277,12 @@ class InferenceOptions(ComputeOptions):
     tta: bool = option(
         False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
     )
+    calibrate: bool = option(
+        True,
+        "Divide logits by the temperature in the checkpoint, fitted on the validation images of its run, so that "
+        "probabilities mean what they say; no answer changes. A checkpoint without one is taken as it is.",
+        panel="Measurement",
+    )
 
 
 class EvaluateConfig(InferenceOptions, DataOptions):

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Beyond these a temperature says that nothing was there to fit it on."""
+
 
 class Result(BaseModel):
     """Base of all results. Accuracies and probabilities are fractions in 0..1, times are seconds, sizes are bytes."""
@@ -56,6 +59,24 @@ class CalibrationBin(Result):
     accuracy: float
 
 
+class Calibration(Result):
+    """What a run's own validation images said of how far the answers of its weights can be trusted."""
+
+    temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    """Logits are divided by it before the softmax."""
+    familiarity_threshold: float = Field(allow_inf_nan=False)
+    """At most 1 % of these images are less familiar than that."""
+    images: int = Field(ge=1)
+    split: Literal["val"] = "val"
+
+
+class Uncalibrated(Result):
+    """What `Scores` would say without the temperature."""
+
+    nll: float
+    ece: float
+
+
 class Scores(Result):
     """Everything that follows from the answers to one split."""
 
@@ -98,6 +119,9 @@ class EvaluateResult(Result):
     checkpoint: str
     protocol: Protocol
     scores: Scores
+    temperature: float | None = None
+    """What the logits were divided by; None: nothing."""
+    uncalibrated: Uncalibrated | None = None
     device: str
     precision: str
     seconds: float
@@ -160,6 +184,8 @@ class Compared(Result):
     top5: Interval
     nll: float
     ece: float
+    temperature: float | None = None
+    """As in `EvaluateResult`."""
 
 
 class DifferentAnswer(Result):
@@ -250,10 +276,13 @@ class Guess(Result):
 
 
 class Prediction(Result):
-    """The answer for one picture, or why there is none (`error`); `notices` say what was done to it first."""
+    """The answer for one picture, or why there is none (`error`); `notices` say what was done to it first, and whether
+    it looks like none of the classes."""
 
     path: str
     guesses: tuple[Guess, ...] = ()
+    familiarity: float | None = None
+    """Of the picture's logits; to be held against the threshold of `PredictResult.calibration`."""
     notices: tuple[str, ...] = ()
     error: str | None = None
 
@@ -264,6 +293,10 @@ class PredictResult(Result):
     checkpoint: str
     tta: bool
     precision: str
+    temperature: float | None = None
+    """What the logits were divided by; None: nothing."""
+    calibration: Calibration | None = None
+    """What the checkpoint says; without it no picture is called strange."""
     predictions: tuple[Prediction, ...]
     pictures: int
     failed: int
@@ -324,6 +357,7 @@ class CheckpointInfo(Result):
     data: str | None = None
     chosen_by: str = "unknown"
     metrics: dict[str, float] = {}
+    calibration: Calibration | None = None
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
