@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,9 @@ SCHEMA_VERSION = 1
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Beyond these a temperature says that nothing was there to fit it on."""
+MAX_NUMBER = 1e12
+"""Far above any statistic of an image, far below what a product of two would overflow at."""
+_Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER, allow_inf_nan=False)]
 
 
 class Result(BaseModel):
@@ -60,14 +63,26 @@ class CalibrationBin(Result):
 
 
 class Calibration(Result):
-    """What a run's own validation images said of how far the answers of its weights can be trusted."""
+    """What a run's validation images said of how sure its weights may be."""
 
     temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, allow_inf_nan=False)
     """Logits are divided by it before the softmax."""
-    familiarity_threshold: float = Field(allow_inf_nan=False)
-    """At most 1 % of these images are less familiar than that."""
     images: int = Field(ge=1)
     split: Literal["val"] = "val"
+
+
+class Appearance(Result):
+    """What images of the data look like, whatever they show: the Gaussian of seven statistics of their pixels, and the
+    distance from its mean within which 99 % of them lie."""
+
+    mean: tuple[_Number, ...] = Field(min_length=7, max_length=7)
+    precision: tuple[Annotated[tuple[_Number, ...], Field(min_length=7, max_length=7)], ...] = Field(
+        min_length=7, max_length=7
+    )
+    """Inverse of the covariance."""
+    threshold: float = Field(ge=0, le=MAX_NUMBER, allow_inf_nan=False)
+    images: int = Field(ge=1)
+    split: Literal["val", "train"]
 
 
 class Uncalibrated(Result):
@@ -281,8 +296,8 @@ class Prediction(Result):
 
     path: str
     guesses: tuple[Guess, ...] = ()
-    familiarity: float | None = None
-    """Of the picture's logits; to be held against the threshold of `PredictResult.calibration`."""
+    strangeness: float | None = None
+    """How far the picture's looks are from those of the images that the checkpoint knows; None: it does not say."""
     notices: tuple[str, ...] = ()
     error: str | None = None
 
@@ -295,8 +310,8 @@ class PredictResult(Result):
     precision: str
     temperature: float | None = None
     """What the logits were divided by; None: nothing."""
-    calibration: Calibration | None = None
-    """What the checkpoint says; without it no picture is called strange."""
+    strangeness_threshold: float | None = None
+    """Within it lie 99 % of the images that the checkpoint knows."""
     predictions: tuple[Prediction, ...]
     pictures: int
     failed: int
@@ -358,6 +373,7 @@ class CheckpointInfo(Result):
     chosen_by: str = "unknown"
     metrics: dict[str, float] = {}
     calibration: Calibration | None = None
+    strangeness_threshold: float | None = None
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Knowing what it does not know: a temperature for the probabilities, and how familiar an image looks."""
+"""A temperature for the logits, so that probabilities mean what they say."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from torch import Tensor
 
 from resnetcli.results import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration
 
-UNFAMILIAR_SHARE = 0.01
-"""Of the validation images no more than this share falls below the threshold of familiarity."""
-
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration | None:
-    """What logits float[N,C] of the validation split and their labels int64[N] say of how far answers can be trusted;
-    None where a logit is not finite."""
+    """The temperature for logits float[N,C] of the validation split and its labels int64[N]; None where a logit is not
+    finite."""
     if not logits.isfinite().all():
         return None
-    scores = familiarity(logits).sort().values
-    return Calibration(
-        temperature=fit_temperature(logits, labels),
-        familiarity_threshold=scores[int(UNFAMILIAR_SHARE * len(scores))].item(),
-        images=len(labels),
-    )
+    return Calibration(temperature=fit_temperature(logits, labels), images=len(labels))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -60,8 +52,3 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
     """softmax(logits / temperature) of logits float[N,C], float64[N,C]."""
     return (logits.double() / temperature).softmax(1)
-
-
-def familiarity(logits: Tensor) -> Tensor:
-    """How much an image looks like one of the classes, float64[N] of logits float[N,C]; less is stranger."""
-    return logits.double().logsumexp(1)
