@@ -5,12 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
+from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.format import encode
 from resnetcli.config import EvaluateConfig, PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data import mini
 from resnetcli.errors import DataError
 from resnetcli.events import ignore
+from resnetcli.results import Calibration
 from resnetcli.services.evaluate import evaluate
+from resnetcli.services.networks import open_network
 from resnetcli.services.predict import predict
 from tests.foreign import lived_in
 
@@ -48,13 +52,19 @@ def test_predicting_exported_test_images_gives_exactly_what_evaluate_says(run, e
 
 
 @pytest.mark.parametrize("calibrate", [True, False])
-def test_what_calibration_does_predict_and_evaluate_do_alike(run, exported, calibrate):
-    settings = {"checkpoint": str(run), "data": "cifar10-mini", "calibrate": calibrate}
-    measured = evaluate(EvaluateConfig(**settings), on_event=ignore)
-    result = predicted(run, exported, calibrate=calibrate)
-    assert [p.guesses[0].probability for p in result.predictions] == [a.confidence for a in measured.answers]
-    assert result.temperature == measured.temperature
-    assert (result.temperature is not None) is calibrate
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_calibration_does_predict_and_evaluate_do_alike(run, exported, tmp_path, calibrate, precision):
+    checkpoint, network = open_network(str(run), ignore)
+    header = checkpoint.header.model_copy(update={"calibration": Calibration(temperature=0.7, images=200)})
+    storage.write_file(tmp_path / "m.safetensors", encode(network.state_dict(), header))
+    settings = {"checkpoint": str(tmp_path / "m.safetensors"), "calibrate": calibrate, "precision": precision}
+    measured = evaluate(EvaluateConfig(data="cifar10-mini", **settings), on_event=ignore)
+    result = predict(PredictConfig(paths=(str(exported),), **settings), stdin=None, on_event=ignore, on_prediction=None)
+    names = [c.name for c in measured.scores.classes]
+    assert [(p.guesses[0].label, p.guesses[0].probability) for p in result.predictions] == [
+        (names[a.predicted], a.confidence) for a in measured.answers
+    ]
+    assert result.temperature == measured.temperature == (0.7 if calibrate else None)
 
 
 def test_a_picture_unlike_the_validation_images_gets_a_notice_and_others_do_not(run, exported, tmp_path):

@@ -1,6 +1,6 @@
 """What calibration does for a checkpoint, and which pictures of other things it tells from its ten classes.
 
-python examples/benchmarks/strange_pictures.py CKPT [--pictures FOLDER] [--count 2000] [--data cifar10-mini]
+python examples/strange_pictures.py CKPT [--pictures FOLDER] [--count 2000] [--data cifar10-mini]
 
 Fits temperature and appearance on the validation images of the checkpoint's run, as `train` does, and measures on the
 test images: NLL and ECE before and after, and the share called strange (1 % is meant to be). Then it alters test
