@@ -1,8 +1,8 @@
 """What pictures of a data set look like, whatever they show, and how far from that another picture is.
 
-Called strange, where 1 % of the validation images are (an 84.7 % network, `python examples/strange_pictures.py CKPT
---pictures FOLDER --count 1000`; n = 1,000 of a kind, test images 10,000), by these looks and by the energy of the logits
-(Liu et al. 2020, https://arxiv.org/abs/2010.03759), the best of six scores that they offer:
+Called strange, where 1 % of the validation images are, by these looks, and by the energy of the logits (Liu et al.
+2020, https://arxiv.org/abs/2010.03759). An 84.7 % network, 10,000 test images and 1,000 of each other kind, `python
+examples/strange_pictures.py CKPT --pictures FOLDER --count 1000`:
 
     test images 1.0 %, 1.0 %               uniform noise 100 %, 0.0 %     gaussian noise 100 %, 0.0 %
     test images in grey 0.3 %, 1.6 %       flat colours 100 %, 2.7 %      gradients 100 %, 0.4 %
@@ -11,7 +11,8 @@ Called strange, where 1 % of the validation images are (an 84.7 % network, `pyth
     seen in 24 pixels 6.5 %, 0.8 %         of microscopes and telescopes 60.9 %, 32.8 %
     blurred by a pixel 99.6 %, 2.5 %       of printed pages 6.9 %, 14.1 %; of photographs 27.1 %, 11.4 %
 
-Hence the looks. What a good photograph shows they cannot say: of six whole ones (a person, a cup, coins, a motorcycle,
+Hence the looks: of five more scores of the logits that this prints, none finds 7 % of noise, flat colours, gradients or
+checkerboards. What a good photograph shows they cannot say: of six whole ones (a person, a cup, coins, a motorcycle,
 buildings, a flower) neither score called any strange.
 """
 
