@@ -312,6 +312,12 @@ class InferenceOptions(ComputeOptions):
         "moved by a pixel (6 times the work).",
         panel="Measurement",
     )
+    calibrate: bool = option(
+        True,
+        "Divide logits by the temperature in the checkpoint, fitted on the validation images of its run, so that "
+        "probabilities mean what they say; no answer changes. A checkpoint without one is taken as it is.",
+        panel="Measurement",
+    )
 
 
 class EvaluateConfig(InferenceOptions, DataOptions):

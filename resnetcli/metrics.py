@@ -84,18 +84,30 @@ def scores(
     if {images} != {len(predicted), len(in_top5), len(confidence), len(true_probability)}:
         raise ValueError("labels, predicted, in_top5, confidence and true_probability differ in length")
     confusion = confusion_matrix(labels, predicted, len(classes))
-    bins = _calibration(confidence, [label == guess for label, guess in zip(labels, predicted, strict=True)])
+    ece, bins = calibration(confidence, [label == guess for label, guess in zip(labels, predicted, strict=True)])
     return Scores(
         images=images,
         top1=wilson(sum(confusion[i][i] for i in range(len(classes))), images),
         top5=wilson(sum(map(bool, in_top5)), images),
-        nll=-math.fsum(math.log(max(p, SMALLEST_PROBABILITY)) for p in true_probability) / images,
-        ece=math.fsum(b.count * abs(b.accuracy - b.confidence) for b in bins) / images,
+        nll=likelihood(true_probability),
+        ece=ece,
         classes=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=confusion,
         most_confused=_most_confused(confusion, classes),
         calibration=bins,
     )
+
+
+def likelihood(true_probability: Sequence[float]) -> float:
+    """Mean negative log-likelihood in nats, from the probability of the label of each image."""
+    return -math.fsum(math.log(max(p, SMALLEST_PROBABILITY)) for p in true_probability) / len(true_probability)
+
+
+def calibration(confidence: Sequence[float], correct: Sequence[bool]) -> tuple[float, tuple[CalibrationBin, ...]]:
+    """Expected calibration error, within 0..1, and the bins that it is the mean of (Guo et al. 2017, section 2); from
+    the probability of the predicted class of each image, and whether it was right."""
+    bins = _bins(confidence, correct)
+    return math.fsum(b.count * abs(b.accuracy - b.confidence) for b in bins) / len(confidence), bins
 
 
 def mcnemar(only_a: int, only_b: int) -> tuple[float, float]:
@@ -246,7 +258,7 @@ def _most_confused(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
     return tuple(sorted(pairs, key=lambda pair: -pair.count)[:CONFUSED_PAIRS])
 
 
-def _calibration(confidence: Sequence[float], correct: Sequence[bool]) -> tuple[CalibrationBin, ...]:
+def _bins(confidence: Sequence[float], correct: Sequence[bool]) -> tuple[CalibrationBin, ...]:
     edges = [i / CALIBRATION_BINS for i in range(CALIBRATION_BINS + 1)]
     members: list[list[int]] = [[] for _ in range(CALIBRATION_BINS)]
     for image, p in enumerate(confidence):

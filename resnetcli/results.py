@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Beyond these a temperature says that nothing was there to fit it on."""
+MAX_NUMBER = 1e12
+"""Far above any statistic of an image, far below what a product of two would overflow at."""
+_Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER, allow_inf_nan=False)]
 
 
 class Result(BaseModel):
@@ -56,6 +62,36 @@ class CalibrationBin(Result):
     accuracy: float
 
 
+class Calibration(Result):
+    """What a run's validation images said of how sure its weights may be."""
+
+    temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    """Logits are divided by it before the softmax."""
+    images: int = Field(ge=1)
+    split: Literal["val"] = "val"
+
+
+class Appearance(Result):
+    """What images of the data look like, whatever they show: the Gaussian of seven statistics of their pixels, and the
+    distance from its mean within which 99 % of them lie."""
+
+    mean: tuple[_Number, ...] = Field(min_length=7, max_length=7)
+    precision: tuple[Annotated[tuple[_Number, ...], Field(min_length=7, max_length=7)], ...] = Field(
+        min_length=7, max_length=7
+    )
+    """Inverse of the covariance."""
+    threshold: float = Field(ge=0, le=MAX_NUMBER, allow_inf_nan=False)
+    images: int = Field(ge=1)
+    split: Literal["val", "train"]
+
+
+class Uncalibrated(Result):
+    """What `Scores` would say without the temperature."""
+
+    nll: float
+    ece: float
+
+
 class Scores(Result):
     """Everything that follows from the answers to one split."""
 
@@ -98,6 +134,9 @@ class EvaluateResult(Result):
     checkpoint: str
     protocol: Protocol
     scores: Scores
+    temperature: float | None = None
+    """What the logits were divided by; None: nothing."""
+    uncalibrated: Uncalibrated | None = None
     device: str
     precision: str
     seconds: float
@@ -160,6 +199,8 @@ class Compared(Result):
     top5: Interval
     nll: float
     ece: float
+    temperature: float | None = None
+    """As in `EvaluateResult`."""
 
 
 class DifferentAnswer(Result):
@@ -254,10 +295,13 @@ class Guess(Result):
 
 
 class Prediction(Result):
-    """The answer for one picture, or why there is none (`error`); `notices` say what was done to it first."""
+    """The answer for one picture, or why there is none (`error`); `notices` say what was done to it first, and whether
+    it looks like none of the classes."""
 
     path: str
     guesses: tuple[Guess, ...] = ()
+    strangeness: float | None = None
+    """How far the picture's looks are from those of the images that the checkpoint knows; None: it does not say."""
     notices: tuple[str, ...] = ()
     error: str | None = None
 
@@ -268,6 +312,10 @@ class PredictResult(Result):
     checkpoint: str
     tta: str
     precision: str
+    temperature: float | None = None
+    """What the logits were divided by; None: nothing."""
+    strangeness_threshold: float | None = None
+    """Within it lie 99 % of the images that the checkpoint knows."""
     predictions: tuple[Prediction, ...]
     pictures: int
     failed: int
@@ -328,6 +376,8 @@ class CheckpointInfo(Result):
     data: str | None = None
     chosen_by: str = "unknown"
     metrics: dict[str, float] = {}
+    calibration: Calibration | None = None
+    strangeness_threshold: float | None = None
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from resnetcli.config import Shortcut
 from resnetcli.errors import CheckpointError
-from resnetcli.results import EpochRow
+from resnetcli.results import Appearance, Calibration, EpochRow
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "resnetcli"
@@ -74,6 +74,10 @@ class ModelHeader(Part):
     step: int | None = None
     epoch: float | None = None
     metrics: dict[str, float] = {}
+    calibration: Calibration | None = None
+    """Of these very weights: there where they were validated, and nowhere else (not inside an epoch, not without a
+    validation split)."""
+    appearance: Appearance | None = None
     created: str | None = None
     versions: dict[str, str] = {}
     origin: str | None = None

@@ -122,6 +122,8 @@ def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
         data=header.data,
         chosen_by=header.chosen_by,
         metrics=header.metrics,
+        calibration=header.calibration,
+        strangeness_threshold=None if header.appearance is None else header.appearance.threshold,
         class_names=header.class_names,
         mean=header.normalization.mean,
         std=header.normalization.std,

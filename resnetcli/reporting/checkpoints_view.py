@@ -32,6 +32,8 @@ def checkpoint_panel(info: CheckpointInfo) -> Panel:
         ("data", Text(info.data or "")),
         ("chosen by", CHOSEN_BY.get(info.chosen_by, info.chosen_by)),
         ("metrics", Text(", ".join(_metrics(info.metrics)))),
+        ("temperature", _temperature(info)),
+        ("strangeness", _strangeness(info)),
         ("classes", Text(", ".join(info.class_names))),
         ("mean", _triple(info.mean) if info.class_names else ""),
         ("std", _triple(info.std) if info.class_names else ""),
@@ -103,6 +105,17 @@ def _progress(info: CheckpointInfo) -> str:
     if info.step is not None:
         parts.append(text.plural(info.step, "step"))
     return ", ".join(parts)
+
+
+def _temperature(info: CheckpointInfo) -> str:
+    known = info.calibration
+    images = "" if known is None else text.plural(known.images, "validation image")
+    return "" if known is None else f"{known.temperature:.3f}, fitted on {images}"
+
+
+def _strangeness(info: CheckpointInfo) -> str:
+    threshold = info.strangeness_threshold
+    return "" if threshold is None else f"99 % of the images that it knows are within {threshold:.2f}"
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:

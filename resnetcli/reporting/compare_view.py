@@ -79,6 +79,7 @@ def _side(side: Compared) -> Text:
         f"{side.nll:.4f}",
         ("  ECE ", "dim"),
         text.percent(side.ece),
+        *(() if side.temperature is None else (("  temperature ", "dim"), f"{side.temperature:.3f}")),
         ("\nweights: ", "dim"),
         CHOSEN_BY.get(side.chosen_by, side.chosen_by),
     )

@@ -71,7 +71,8 @@ def differences_csv(result: CompareResult) -> str:
 
 
 def predictions_csv(result: PredictResult) -> str:
-    """One row per picture: path, then label and probability of each guess, then notices and error (empty: none)."""
+    """One row per picture: path, then label and probability of each guess, then strangeness, notices and error
+    (empty: none)."""
     ranks = max((len(p.guesses) for p in result.predictions), default=0)
     header = ["path"]
     for rank in range(1, ranks + 1):
@@ -82,8 +83,9 @@ def predictions_csv(result: PredictResult) -> str:
         for guess in prediction.guesses:
             row += [guess.label, guess.probability]
         row += [""] * (1 + 2 * ranks - len(row))
-        rows.append([*row, "; ".join(prediction.notices), prediction.error or ""])
-    return _csv([*header, "notices", "error"], rows)
+        strangeness = "" if prediction.strangeness is None else prediction.strangeness
+        rows.append([*row, strangeness, "; ".join(prediction.notices), prediction.error or ""])
+    return _csv([*header, "strangeness", "notices", "error"], rows)
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

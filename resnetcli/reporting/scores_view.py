@@ -61,12 +61,16 @@ def overall_panel(result: EvaluateResult) -> Panel:
     scores = result.scores
     top1 = Text.assemble((text.percent(scores.top1.value), "bold green"), f"  ({text.interval(scores.top1)})")
     machine = f"{result.device} in {result.precision}"
+    nll_without = ece_without = ""
+    if result.temperature is not None and (raw := result.uncalibrated) is not None:
+        nll_without = f" ({raw.nll:.4f} without)"
+        ece_without = f", temperature {result.temperature:.3f} ({text.percent(raw.ece)} without)"
     rows: list[tuple[str, RenderableType]] = [
         ("checkpoint", Text(result.checkpoint)),
         ("top-1", top1),
         ("top-5", f"{text.percent(scores.top5.value)}  ({text.interval(scores.top5)})"),
-        ("NLL", f"{scores.nll:.4f} nats per image"),
-        ("ECE", f"{text.percent(scores.ece)} in {len(scores.calibration)} bins"),
+        ("NLL", f"{scores.nll:.4f} nats per image{nll_without}"),
+        ("ECE", f"{text.percent(scores.ece)} in {len(scores.calibration)} bins{ece_without}"),
         (
             "measured on",
             f"{result.protocol.data}, {result.protocol.split} split, {text.plural(scores.images, 'image')}",

@@ -43,6 +43,7 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
             config.tta,
             runtime,
             on_event,
+            calibrate=config.calibrate,
             split_of=owner,
             task=f"Evaluating {name}",
         )
@@ -107,6 +108,7 @@ def _side(result: EvaluateResult, may_have_seen: bool) -> Compared:
         top5=result.scores.top5,
         nll=result.scores.nll,
         ece=result.scores.ece,
+        temperature=result.temperature,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import get_args
 
+import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.reading import Checkpoint
@@ -15,15 +16,16 @@ from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_split
+from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import OnEvent, Progress
-from resnetcli.metrics import scores
+from resnetcli.metrics import calibration, likelihood, scores
 from resnetcli.models.resnet import ResNet
-from resnetcli.results import Answer, EvaluateResult, Protocol
+from resnetcli.results import Answer, EvaluateResult, Protocol, Uncalibrated
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import for_inference, open_network
+from resnetcli.services.networks import for_inference, open_network, temperature_of
 
 
 def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
@@ -35,7 +37,9 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     checkpoint, network = open_network(config.checkpoint, on_event)
     dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
-    result = measure(checkpoint, network, dataset, config.split, config.tta, runtime, on_event)
+    result = measure(
+        checkpoint, network, dataset, config.split, config.tta, runtime, on_event, calibrate=config.calibrate
+    )
     assert result is not None  # nothing was there to stop it
     return result
 
@@ -57,14 +61,16 @@ def measure(
     runtime: Runtime,
     on_event: OnEvent,
     *,
+    calibrate: bool = True,
     split_of: Checkpoint | None = None,
     task: str = "Evaluating",
     stop: Callable[[], bool] = lambda: False,
 ) -> EvaluateResult | None:
     """Measures a network that is at hand on a data set that is at hand; None if `stop` cut it short.
 
-    `val` and `train` are those of the run of `split_of`, by default of the checkpoint's own. Raises CheckpointError,
-    UsageError.
+    With `calibrate`, probabilities are those of the logits divided by the checkpoint's temperature, where it has one:
+    it was fitted on single views, and serves averages of views all the same. `val` and `train` are those of the run
+    of `split_of`, by default of the checkpoint's own. Raises CheckpointError, UsageError.
     """
     header = checkpoint.header
     if header.class_names != dataset.classes:
@@ -92,10 +98,16 @@ def measure(
     seconds = time.perf_counter() - start
     if logits is None:
         return None
-    probabilities = logits.double().softmax(1)
-    confidence, predicted = probabilities.max(1)
+    temperature = temperature_of(header, calibrate)
+    predicted = logits.argmax(1)  # of the logits themselves: no rounding of a probability can change an answer
+    correct = (predicted == labels).tolist()
+    confidence, true_probability = _probabilities(logits, predicted, labels, temperature or 1.0)
+    uncalibrated = None
+    if temperature is not None:
+        before = _probabilities(logits, predicted, labels, 1.0)
+        uncalibrated = Uncalibrated(nll=likelihood(before[1]), ece=calibration(before[0], correct)[0])
     in_top5 = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
-    answers = tuple(map(Answer, range(len(labels)), labels.tolist(), predicted.tolist(), confidence.tolist()))
+    answers = tuple(map(Answer, range(len(labels)), labels.tolist(), predicted.tolist(), confidence))
     return EvaluateResult(
         checkpoint=str(checkpoint.path),
         protocol=Protocol(data=dataset.name, split=split, chosen_by=header.chosen_by, tta=tta),
@@ -104,15 +116,25 @@ def measure(
             labels=[a.label for a in answers],
             predicted=[a.predicted for a in answers],
             in_top5=in_top5.tolist(),
-            confidence=[a.confidence for a in answers],
-            true_probability=probabilities.gather(1, labels[:, None])[:, 0].tolist(),
+            confidence=confidence,
+            true_probability=true_probability,
         ),
+        temperature=temperature,
+        uncalibrated=uncalibrated,
         device=str(runtime.device),
         precision=runtime.precision,
         seconds=seconds,
         images_per_s=len(labels) / seconds,
         answers=answers,
     )
+
+
+def _probabilities(
+    logits: Tensor, predicted: Tensor, labels: Tensor, temperature: float
+) -> tuple[list[float], list[float]]:
+    """Of the predicted class and of the label, image by image."""
+    both = probabilities(logits, temperature).gather(1, torch.stack((predicted, labels), 1))
+    return both[:, 0].tolist(), both[:, 1].tolist()
 
 
 def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from resnetcli.checkpoints.format import Normalization
+from resnetcli.checkpoints.format import ModelHeader, Normalization
 from resnetcli.checkpoints.reading import Checkpoint, check_fit, open_checkpoint
 from resnetcli.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
 from resnetcli.engine.runtime import Runtime
@@ -46,6 +46,11 @@ def build(checkpoint: Checkpoint) -> ResNet:
         network = ResNet(architecture.num_classes, architecture.shortcut)
     network.load_state_dict(check_fit(checkpoint, network.state_dict()), assign=True)
     return channels_last(network.requires_grad_())
+
+
+def temperature_of(header: ModelHeader, calibrate: bool) -> float | None:
+    """What logits are to be divided by; None: nothing is known, or it is not wanted."""
+    return header.calibration.temperature if calibrate and header.calibration else None
 
 
 def for_inference(network: ResNet, runtime: Runtime) -> InferenceNetwork:

@@ -15,13 +15,15 @@ import torch
 
 from resnetcli.config import PredictConfig
 from resnetcli.data import images as pictures
+from resnetcli.data.appearance import STRANGE_SHARE, strangeness
 from resnetcli.data.batches import Normalizer
+from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
-from resnetcli.results import Guess, Prediction, PredictResult
+from resnetcli.results import Appearance, Guess, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import for_inference, open_network
+from resnetcli.services.networks import for_inference, open_network, temperature_of
 
 MAX_DECODERS = 8
 BATCHES_AHEAD = 2
@@ -52,15 +54,20 @@ def predict(
     network = for_inference(trained, runtime)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
     top_k = min(config.top_k, len(header.class_names))
+    temperature, known = temperature_of(header, config.calibrate), header.appearance
 
-    def classify(batch: list[pictures.Decoded]) -> list[tuple[Guess, ...]]:
+    def classify(batch: list[pictures.Decoded]) -> list[tuple[tuple[Guess, ...], float | None]]:
+        """Guesses and strangeness of each picture."""
         pixels = torch.from_numpy(np.stack([item.pixels for item in batch])).permute(0, 3, 1, 2)
         with evaluating(network):
-            logits = logits_of(network, normalize(pixels.to(runtime.device)), tta=config.tta)
-        values, indices = logits.cpu().double().softmax(1).topk(top_k)
+            logits = logits_of(network, normalize(pixels.to(runtime.device)), tta=config.tta).cpu()
+        # Stable: of equal logits, which bf16 often gives, the first class wins, as it does in `evaluate`.
+        indices = logits.argsort(stable=True, dim=1, descending=True)[:, :top_k]
+        values = probabilities(logits, temperature or 1.0).gather(1, indices)
+        strange = [None] * len(batch) if known is None else strangeness(pixels, known).tolist()
         return [
-            tuple(Guess(label=header.class_names[i], probability=p) for i, p in zip(row_i, row_p, strict=True))
-            for row_i, row_p in zip(indices.tolist(), values.tolist(), strict=True)
+            (tuple(Guess(label=header.class_names[i], probability=p) for i, p in zip(row_i, row_p, strict=True)), far)
+            for row_i, row_p, far in zip(indices.tolist(), values.tolist(), strange, strict=True)
         ]
 
     kept: list[Prediction] = []
@@ -69,13 +76,15 @@ def predict(
     with pictures.quiet_decoders():
         decoded = _decoded(config, header.architecture.image_size, stdin, ahead=BATCHES_AHEAD * rows)
         for read in _batches(decoded, rows):
-            guesses = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
+            answers = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
             for path, item in read:
                 if isinstance(item, DataError):
                     hand_out(Prediction(path=path, error=item.message))
                     failed += 1
                 else:
-                    hand_out(Prediction(path=path, guesses=next(guesses), notices=item.notices))
+                    guesses, far = next(answers)
+                    notices = (*item.notices, *_unlike(far, known))
+                    hand_out(Prediction(path=path, guesses=guesses, strangeness=far, notices=notices))
             done += len(read)
             on_event(Progress("Predicting", done, None, "pictures"))
     if not done:
@@ -86,10 +95,21 @@ def predict(
         checkpoint=str(checkpoint.path),
         tta=config.tta,
         precision=runtime.precision,
+        temperature=temperature,
+        strangeness_threshold=None if known is None else known.threshold,
         predictions=tuple(kept),
         pictures=done,
         failed=failed,
     )
+
+
+def _unlike(far: float | None, known: Appearance | None) -> tuple[str, ...]:
+    """A notice where a picture lies further off than nearly all images that the checkpoint knows."""
+    if known is None or far is None or far <= known.threshold:
+        return ()
+    which = "validation" if known.split == "val" else "training"
+    usual = f"{100 * (1 - STRANGE_SHARE):g} % of them within {known.threshold:.1f}"
+    return (f"looks unlike the {which} images (strangeness {far:.1f}, {usual}): the answer may mean nothing",)
 
 
 def _batches(decoded: Iterator[Read], rows: int) -> Iterator[list[Read]]:

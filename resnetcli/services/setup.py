@@ -10,6 +10,7 @@ from torch import Tensor
 from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config import TrainConfig
+from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
@@ -107,6 +108,7 @@ def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_
         split_seed=config.split_seed,
         recipe=config.recipe,
         config=config.model_dump(mode="json"),
+        appearance=learn_appearance(images[val], "val") if len(val) else learn_appearance(images[kept], "train"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(runtime),
     )

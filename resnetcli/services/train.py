@@ -22,13 +22,14 @@ from resnetcli.checkpoints.manager import (
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config import IMAGE_SIZE, TrainConfig
 from resnetcli.data.sizes import small_epochs
+from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.engine.runtime import versions
 from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
-from resnetcli.results import TrainResult
+from resnetcli.results import Calibration, TrainResult
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
@@ -106,8 +107,9 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
+    validation = _Validation(setup, stop)
     reason = trainer.run(
-        validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
+        validate=validation, save=_saver(setup, validation, manager, on_event), on_event=watch, stop=stop
     )
     if reason == "stopped":
         stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
@@ -160,20 +162,29 @@ class _HistoryWriter:
         write_history(self.run_dir, self.trainer.position.history)
 
 
-def _validator(setup: Setup, stop: StopRequest) -> Callable[[], tuple[float, float] | None]:
-    batches, labels = setup.val
+class _Validation:
+    """Measures the network on the validation split, and says of the same logits how far they can be trusted."""
 
-    def validate() -> tuple[float, float] | None:
+    def __init__(self, setup: Setup, stop: StopRequest) -> None:
+        self.setup, self.stop = setup, stop
+        self.calibration: Calibration | None = None
+        """Of the weights that were measured last."""
+
+    def __call__(self) -> tuple[float, float] | None:
+        batches, labels = self.setup.val
         if not len(labels):
             return math.nan, math.nan
-        network = for_inference(setup.network, setup.runtime.in_float32())
-        logits = collect_logits(network, batches, stop=stop)
-        return None if logits is None else loss_and_top1(logits, labels)
+        network = for_inference(self.setup.network, self.setup.runtime.in_float32())
+        logits = collect_logits(network, batches, stop=self.stop)
+        if logits is None:
+            return None
+        self.calibration = calibrate(logits, labels)
+        return loss_and_top1(logits, labels)
 
-    return validate
 
-
-def _saver(setup: Setup, manager: CheckpointManager, on_event: OnEvent) -> Callable[[dict[str, float]], None]:
+def _saver(
+    setup: Setup, validation: _Validation, manager: CheckpointManager, on_event: OnEvent
+) -> Callable[[dict[str, float]], None]:
     trainer = setup.trainer
 
     def save(metrics: dict[str, float]) -> None:
@@ -181,7 +192,9 @@ def _saver(setup: Setup, manager: CheckpointManager, on_event: OnEvent) -> Calla
         with trainer.averaged():
             weights = {name: tensor.detach().cpu().clone() for name, tensor in trainer.model.state_dict().items()}
         epoch = at.epoch + at.step / trainer.batches.steps
-        header = setup.header.model_copy(update={"step": trainer.global_step, "epoch": epoch, "metrics": metrics})
+        calibration = validation.calibration if "val_loss" in metrics else None  # else of other weights than these
+        update = {"step": trainer.global_step, "epoch": epoch, "metrics": metrics, "calibration": calibration}
+        header = setup.header.model_copy(update=update)
         position = TrainerHeader(
             epoch=at.epoch,
             step=at.step,

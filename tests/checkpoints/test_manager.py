@@ -34,6 +34,10 @@ from resnetcli.errors import CheckpointError, RunInUseError
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
+CALIBRATION = {"temperature": 0.8, "images": 5000, "split": "val"}
+APPEARANCE = {"mean": [0.5] * 7, "precision": [[0.1] * 7] * 7, "threshold": 4.5, "images": 5000, "split": "val"}
+
+
 def snapshot(step: int, val_top1: float | None = None) -> Snapshot:
     metrics = {} if val_top1 is None else {"val_top1": val_top1}
     header = ModelHeader(
@@ -131,6 +135,14 @@ def test_checkpoints_are_ordered_by_number_and_other_folders_are_none(tmp_path):
         {"normalization": {"mean": [0, 0, 0], "std": [0, 1, 1]}},
         {"val_fraction": 5.0},
         {"split_seed": 2**70},
+        *[{"calibration": CALIBRATION | {"temperature": t}} for t in (0, -1.0, float("nan"), 1e9, "hot")],
+        {"calibration": {"temperature": 1.0}},
+        {"calibration": CALIBRATION | {"images": 0}},
+        *[{"appearance": APPEARANCE | {"threshold": t}} for t in (-1.0, float("inf"), 1e300)],
+        {"appearance": APPEARANCE | {"mean": [0.0] * 6}},
+        {"appearance": APPEARANCE | {"mean": [float("nan")] * 7}},
+        {"appearance": APPEARANCE | {"precision": [[0.0] * 7] * 6}},
+        {"appearance": APPEARANCE | {"precision": [[1e300] * 7] * 7}},
     ],
 )
 def test_a_header_that_claims_the_impossible_is_refused(tmp_path, change):
@@ -139,6 +151,16 @@ def test_a_header_that_claims_the_impossible_is_refused(tmp_path, change):
     path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(header)}))
     with pytest.raises(CheckpointError, match="damaged header"):
         read_tensors(path, ModelHeader)
+
+
+def test_what_is_known_of_its_own_limits_comes_back_and_need_not_be_there(tmp_path):
+    header = json.loads(snapshot(1).header.model_dump_json())
+    for known in ({"calibration": CALIBRATION, "appearance": APPEARANCE}, {}):
+        document = {key: value for key, value in header.items() if key not in ("calibration", "appearance")} | known
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(document)}))
+        found = json.loads(read_tensors(path, ModelHeader)[1].model_dump_json())
+        assert (found["calibration"], found["appearance"]) == (known.get("calibration"), known.get("appearance"))
 
 
 def test_a_truncated_file_is_named_with_the_missing_bytes(tmp_path):

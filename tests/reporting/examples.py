@@ -8,6 +8,7 @@ from resnetcli.metrics import paired, scores, wilson
 from resnetcli.results import (
     BatchCheck,
     BenchResult,
+    Calibration,
     CheckpointInfo,
     CheckpointProblem,
     CheckpointsResult,
@@ -29,6 +30,7 @@ from resnetcli.results import (
     Scores,
     Spread,
     TrainResult,
+    Uncalibrated,
 )
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -61,6 +63,8 @@ def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
         checkpoint="runs/quick-1/checkpoints/step-0000880",
         protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta="none"),
         scores=ten_class_scores(),
+        temperature=0.8312,
+        uncalibrated=Uncalibrated(nll=0.4833, ece=0.1052),
         device="cpu",
         precision="fp32",
         seconds=12.34,
@@ -89,6 +93,7 @@ def compare_result(files: tuple[str, ...] = (), *, gain: float = 0.84, may_have_
             top5=wilson(9_900, len(labels)),
             nll=0.4812,
             ece=0.0312,
+            temperature=0.8312 if run == "quick-1" else None,
         )
 
     return CompareResult(
@@ -158,6 +163,8 @@ def checkpoint_info() -> CheckpointInfo:
         data="cifar10",
         chosen_by="val",
         metrics={"val_top1": 0.8341, "val_loss": 0.51234},
+        calibration=Calibration(temperature=0.8312, images=5_000),
+        strangeness_threshold=4.534,
         class_names=CLASSES,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
@@ -247,12 +254,18 @@ def predict_result() -> PredictResult:
                     Guess(label="dog", probability=0.1),
                     Guess(label="deer", probability=0.04),
                 ),
+                strangeness=2.125,
                 notices=("640×480 squeezed to 32×32",),
             ),
             Prediction(path="pictures/broken.png", error="not an image: ends after 12 bytes"),
             Prediction(
                 path="pictures/vögel/ente.webp",
                 guesses=(Guess(label="bird", probability=0.51), Guess(label="frog", probability=0.3)),
+                strangeness=9.3,
+                notices=(
+                    "looks unlike the validation images (strangeness 9.3, 99 % of them within 4.5): "
+                    "the answer may mean nothing",
+                ),
             ),
         ),
         pictures=3,

@@ -56,6 +56,7 @@ def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> No
     good, failed, short = rows(files.predictions_csv(predict_result()))
     assert (good["label_1"], float(good["probability_1"]), good["label_3"]) == ("cat", 0.8123, "deer")
     assert good["notices"] == "640×480 squeezed to 32×32"
+    assert [row["strangeness"] for row in (good, failed, short)] == ["2.125", "", "9.3"]
     assert (failed["label_1"], failed["error"]) == ("", "not an image: ends after 12 bytes")
     assert (short["label_2"], short["label_3"], short["error"]) == ("frog", "", "")
 

@@ -62,6 +62,8 @@ def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
     assert export(str(run), out, force=False).written == str(out)
     original, copied = (open_network(str(p), ignore)[0].header for p in (run, out))
     assert copied == original
+    assert copied.calibration is not None
+    assert copied.appearance is not None
     assert copied.chosen_by == "val"
     assert copied.class_names[0] == "airplane"
     info = show(str(out)).checkpoints[0]

@@ -67,6 +67,15 @@ def test_both_sides_are_measured_as_evaluate_measures_them(run, foreign, tta):
     assert result.paired.only_b == sum(d.right == "B" for d in result.differences)
 
 
+def test_each_side_has_its_own_temperature_and_both_can_be_told_to_have_none(run, foreign):
+    warm, cold = compared(run, foreign), compared(run, foreign, calibrate=False)
+    assert warm.a.temperature is not None
+    assert (warm.b.temperature, cold.a.temperature) == (None, None)
+    assert warm.a.nll != cold.a.nll
+    assert warm.b == cold.b
+    assert warm.paired == cold.paired
+
+
 def test_sides_change_places_with_the_arguments(run, foreign):
     one, other = compared(run, foreign), compared(foreign, run)
     assert (one.a, one.b) == (other.b, other.a)

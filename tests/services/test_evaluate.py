@@ -2,13 +2,14 @@ import json
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 
-from resnetcli.checkpoints.manager import best_first
+from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.config import EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
-from resnetcli.services.checkpoints import export
+from resnetcli.services.checkpoints import export, show
 from resnetcli.services.evaluate import evaluate
 from tests.foreign import lived_in
 
@@ -28,6 +29,34 @@ def test_each_split_is_measured_whole_and_named(run, split, images):
 def test_the_validation_split_is_the_one_that_the_run_held_out(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert measured(run, split="val").scores.top1.value == pytest.approx(max(row["val_top1"] for row in rows))
+
+
+def test_the_temperature_changes_probabilities_and_no_answer(run):
+    result, raw = measured(run), measured(run, calibrate=False)
+    assert [a.predicted for a in result.answers] == [a.predicted for a in raw.answers]
+    assert (result.scores.top1, result.scores.top5, result.scores.confusion) == (
+        raw.scores.top1, raw.scores.top5, raw.scores.confusion,
+    )  # fmt: skip
+    assert result.temperature == show(str(run)).checkpoints[0].calibration.temperature != 1
+    assert (result.uncalibrated.nll, result.uncalibrated.ece) == (raw.scores.nll, raw.scores.ece)
+    assert result.scores.nll != raw.scores.nll
+    assert (raw.temperature, raw.uncalibrated) == (None, None)
+
+
+def test_on_the_images_that_it_was_fitted_on_the_temperature_lowers_the_loss(run):
+    result = measured(run, split="val")
+    assert result.scores.nll < result.uncalibrated.nll
+
+
+def test_a_checkpoint_from_before_there_was_a_temperature_is_measured_as_it_was(run, tmp_path):
+    weights, header = read_model(best_first(run)[0])
+    document = json.loads(header.model_dump_json())
+    for field in ("calibration", "appearance"):
+        assert document.pop(field)
+    old = tmp_path / "old.safetensors"
+    old.write_bytes(safetensors.torch.save(weights, {"resnetcli": json.dumps(document)}))
+    assert measured(old).scores == measured(run, calibrate=False).scores
+    assert measured(old).temperature is None
 
 
 def test_a_run_its_best_checkpoint_and_a_portable_copy_give_one_answer(run, tmp_path):

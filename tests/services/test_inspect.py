@@ -33,6 +33,8 @@ def test_a_checkpoint_is_described_with_where_it_came_from(run):
     assert info.metrics["val_top1"] > 0
     assert {f.name for f in info.files} == {"model.safetensors", "trainer.safetensors"}
     assert info.versions["torch"] == torch.__version__
+    assert (info.calibration.images, info.calibration.split) == (200, "val")
+    assert 2 < info.strangeness_threshold < 10
 
 
 def test_a_foreign_checkpoint_shows_its_variant(tmp_path):

@@ -5,13 +5,18 @@ import pytest
 import torch
 from PIL import Image
 
+from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.format import encode
 from resnetcli.config import EvaluateConfig, PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data import mini
 from resnetcli.errors import DataError
 from resnetcli.events import ignore
+from resnetcli.results import Calibration
 from resnetcli.services.evaluate import evaluate
+from resnetcli.services.networks import open_network
 from resnetcli.services.predict import predict
+from tests.foreign import lived_in
 
 
 def predicted(run, *paths, stdin=None, seen=None, **settings):
@@ -41,9 +46,47 @@ def test_predicting_exported_test_images_gives_exactly_what_evaluate_says(run, e
         assert [(p.guesses[0].label, p.guesses[0].probability) for p in whole] == expected
         some = predicted(run, *(exported / f"{i:04d}.png" for i in (499, 3)), tta=tta, threads=threads).predictions
         assert [(p.guesses[0].label, p.guesses[0].probability) for p in some] == [expected[499], expected[3]]
-        assert not any(p.notices for p in whole)
+        assert all("strangeness" in notice for p in whole for notice in p.notices)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_calibration_does_predict_and_evaluate_do_alike(run, exported, tmp_path, calibrate, precision):
+    checkpoint, network = open_network(str(run), ignore)
+    header = checkpoint.header.model_copy(update={"calibration": Calibration(temperature=0.7, images=200)})
+    storage.write_file(tmp_path / "m.safetensors", encode(network.state_dict(), header))
+    settings = {"checkpoint": str(tmp_path / "m.safetensors"), "calibrate": calibrate, "precision": precision}
+    measured = evaluate(EvaluateConfig(data="cifar10-mini", **settings), on_event=ignore)
+    result = predict(PredictConfig(paths=(str(exported),), **settings), stdin=None, on_event=ignore, on_prediction=None)
+    names = [c.name for c in measured.scores.classes]
+    assert [(p.guesses[0].label, p.guesses[0].probability) for p in result.predictions] == [
+        (names[a.predicted], a.confidence) for a in measured.answers
+    ]
+    assert result.temperature == measured.temperature == (0.7 if calibrate else None)
+
+
+def test_a_picture_unlike_the_validation_images_gets_a_notice_and_others_do_not(run, exported, tmp_path):
+    noise = torch.randint(0, 256, (32, 32, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    Image.fromarray(noise.numpy()).save(tmp_path / "noise.png")
+    result = predicted(run, tmp_path / "noise.png", exported)
+    strange, *images = result.predictions
+    (notice,) = strange.notices
+    assert notice.startswith("looks unlike the validation images (strangeness ")
+    assert f"99 % of them within {result.strangeness_threshold:.1f}" in notice
+    assert strange.guesses
+    for image in images:
+        assert bool(image.notices) == (image.strangeness > result.strangeness_threshold)
+    assert sum(bool(image.notices) for image in images) < 0.04 * len(images)
+
+
+def test_a_checkpoint_that_knows_no_limits_calls_nothing_strange(exported, tmp_path):
+    torch.save(lived_in("identity").state_dict(), tmp_path / "f.ckpt")
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    result = predicted(tmp_path / "f.ckpt", tmp_path / "black.png")
+    assert (result.temperature, result.strangeness_threshold) == (None, None)
+    assert (result.predictions[0].strangeness, result.predictions[0].notices) == (None, ())
 
 
 def test_probabilities_are_sorted_and_of_all_classes_add_up(run, exported):

@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from resnetcli.checkpoints.format import MODEL_FILE, read_model_header
 from resnetcli.checkpoints.manager import best_first, newest_intact
 from resnetcli.config import TrainConfig
+from resnetcli.data import mini
+from resnetcli.data.appearance import learn_appearance
+from resnetcli.data.batches import EvalBatches, Normalizer
+from resnetcli.engine.calibration import fit_temperature
+from resnetcli.engine.evaluate import collect_logits
 from resnetcli.errors import CheckpointError, Interrupted, RunInUseError, UsageError
 from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.models.resnet import ResNet
 from resnetcli.services.dry_run import dry_run
-from resnetcli.services.networks import open_network
+from resnetcli.services.evaluate import select_split
+from resnetcli.services.machine import runtime_for
+from resnetcli.services.networks import MEAN, STD, for_inference, open_network
 from resnetcli.services.run_folder import new_run_folder
 from resnetcli.services.train import resume, train
 from tests.foreign import lived_in
@@ -41,7 +49,8 @@ def growing(tmp_path_factory):
 def assert_same_end(run_a, run_b):
     _, a = newest_intact(run_a)
     _, b = newest_intact(run_b)
-    assert a.header.metrics == b.header.metrics
+    for field in ("metrics", "calibration", "appearance"):
+        assert getattr(a.header, field) == getattr(b.header, field), field
     assert best_first(run_a)[0].name == best_first(run_b)[0].name
     for kind in ("model", "trainer"):
         left, right = getattr(a, kind), getattr(b, kind)
@@ -66,6 +75,29 @@ def test_a_run_leaves_config_metrics_and_checkpoints(whole, tmp_path):
     assert [r["epoch"] for r in rows] == [1, 2]
     assert float(table[1]["val_top1"]) == rows[1]["val_top1"] == result.history[1].val_top1
     assert {type(e) for e in events} >= {RunStarted, StepDone, EpochDone, CheckpointSaved}
+
+
+def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path):
+    saved = {}
+
+    def look(event):
+        if isinstance(event, CheckpointSaved):
+            saved[event.step] = read_model_header(event.path / MODEL_FILE)
+
+    learns = {"lr": 0.005, "lookahead": 0, "limit_train": 128}  # so that a temperature within its bounds fits
+    result = short_run(tmp_path, look, name="r", save_every=0.0, **learns)
+    assert {step for step, header in saved.items() if header.calibration} == {8, 16}  # not inside an epoch
+    first, last = saved[8].calibration, saved[16].calibration
+    assert first.temperature != last.temperature
+    assert (last.images, last.split) == (200, "val")
+    checkpoint, network = open_network(str(tmp_path / "r" / "checkpoints" / "step-0000016"), ignore)
+    val = select_split(mini.load(), "val", checkpoint)
+    normalize = Normalizer(MEAN, STD, torch.device("cpu"))
+    logits = collect_logits(for_inference(network, runtime_for("cpu", 0, "fp32")), EvalBatches(val[0], 128, normalize))
+    assert fit_temperature(logits, val[1]) == last.temperature
+    assert {header.appearance for header in saved.values()} == {learn_appearance(val[0], "val")}
+    best = max(result.history, key=lambda row: row.val_top1)
+    assert result.test.temperature == saved[best.step].calibration.temperature
 
 
 def test_the_test_split_is_measured_once_at_the_end_on_the_best_checkpoint(whole):
@@ -155,6 +187,10 @@ def test_a_final_run_trains_on_everything_and_reports_its_last_epoch(tmp_path):
     assert result.history[0].val_top1 is None
     assert result.measured.protocol.chosen_by == "none"
     assert result.checkpoint.endswith("step-0000004")
+    assert (result.test.temperature, result.test.uncalibrated) == (None, None)
+    _, snapshot = newest_intact(tmp_path / "final")
+    assert snapshot.header.calibration is None
+    assert snapshot.header.appearance is None  # 64 images are too few
 
 
 def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_path):
