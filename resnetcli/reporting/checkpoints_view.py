@@ -14,6 +14,7 @@ from resnetcli.reporting.scores_view import CHOSEN_BY
 from resnetcli.results import CheckpointInfo, CheckpointsResult
 
 KINDS = {
+    "packaged": "weights that come with resnetcli",
     "run": "run directory",
     "checkpoint": "checkpoint directory",
     "portable": "portable file (weights only)",
@@ -32,6 +33,7 @@ def checkpoint_panel(info: CheckpointInfo) -> Panel:
         ("data", Text(info.data or "")),
         ("chosen by", CHOSEN_BY.get(info.chosen_by, info.chosen_by)),
         ("metrics", Text(", ".join(_metrics(info.metrics)))),
+        ("rounded", _rounding(info)),
         ("classes", Text(", ".join(info.class_names))),
         ("mean", _triple(info.mean) if info.class_names else ""),
         ("std", _triple(info.std) if info.class_names else ""),
@@ -65,6 +67,7 @@ def checkpoints_table(result: CheckpointsResult) -> Group:
         parts.append(Text(f"removed {path}"))
     if result.written is not None:
         parts.append(Text(f"wrote {result.written}"))
+        parts += [Text(f"rounded {rounding}") for info in result.checkpoints if (rounding := _rounding(info))]
     return Group(*parts)
 
 
@@ -103,6 +106,12 @@ def _progress(info: CheckpointInfo) -> str:
     if info.step is not None:
         parts.append(text.plural(info.step, "step"))
     return ", ".join(parts)
+
+
+def _rounding(info: CheckpointInfo) -> str:
+    if info.rounded_to is None:
+        return ""
+    return f"to {info.rounded_to} when it was stored; largest error of a weight {info.rounding_error:.2g}"
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:
