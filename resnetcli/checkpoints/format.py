@@ -176,9 +176,9 @@ def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, 
     stored, header = read_tensors(path, ModelHeader, entry)
     weights = {}
     for name, tensor in stored.items():
-        counter = tensor.dtype == torch.int64 and name.endswith("num_batches_tracked")
-        if not counter and tensor.dtype not in FLOATS:
-            expected = "float32, float16 or bfloat16"
+        counter = name.endswith("num_batches_tracked")
+        if tensor.dtype not in ((torch.int64,) if counter else FLOATS):
+            expected = "int64" if counter else "float32, float16 or bfloat16"
             raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {expected}", _HINT)
         weights[name] = tensor if counter else tensor.float()
     return weights, header
