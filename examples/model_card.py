@@ -2,6 +2,7 @@
 
     python examples/model_card.py RUN [--dtype fp16]   stores RUN rounded, measures it beside RUN, writes the card
     python examples/model_card.py                      measures the packaged file anew, and writes the card
+    python examples/model_card.py --text               writes the card anew from the measurements that are there
     python examples/model_card.py --check              exits with 1 where file, measurements and card do not agree
 
 RUN is a run directory or any other checkpoint; of a run directory the training time is known too. The three files lie
@@ -51,13 +52,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", metavar="RUN", help="what to package")
     parser.add_argument("--dtype", choices=("fp16", "bf16"), default="fp16", help="how weights are stored [fp16]")
-    parser.add_argument("--check", action="store_true", help="only hold the three files against each other")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--text", action="store_true", help="only write the card anew, without measuring")
+    only.add_argument("--check", action="store_true", help="only hold the three files against each other")
     given = parser.parse_args()
-    if given.check and given.run:
-        parser.error("--check looks at what is packaged: leave out RUN")
+    if given.run and (given.text or given.check):
+        parser.error("--text and --check go by what is packaged: leave out RUN")
     try:
         if given.check:
             check()
+            return
+        if given.text:
+            write_card()
             return
         if given.run:
             export(given.run, packaged_file(PRETRAINED), force=True, dtype=given.dtype)
@@ -91,6 +97,11 @@ def measure(run: str | None) -> None:
     scores = measured.scores
     metrics = {"test_top1": scores.top1.value, "test_top5": scores.top5.value, "test_nll": scores.nll}
     write(Packaged(file=file, metrics=metrics, card=json.loads(json.dumps(card))))
+    write_card()
+
+
+def write_card() -> None:
+    """Writes the card."""
     storage.write_file(FOLDER / f"{PRETRAINED}.md", card_text().encode())
 
 

@@ -87,7 +87,6 @@ CASES: list[tuple[str, int, str]] = [
     ("compare a b --output text.txt", 2, "--output text.txt: is a file"),
     # predict
     ("predict", 2, "no picture given"),
-    ("predict nothing/*.png", 3, "nothing/*.png"),
     ("predict a.png --checkpoint nowhere", 4, "nowhere"),
     ("predict a.png --checkpoint x --top-k 0", 2, "--top-k 0: must be"),
     ("predict a.png --checkpoint x --json --format csv", 2, "contradict each other"),
