@@ -323,7 +323,7 @@ class EvaluateConfig(InferenceOptions, DataOptions):
 
     checkpoint: str = option(
         PRETRAINED,
-        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: what comes along.",
+        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights.",
         panel="Input",
         argument=True,
     )
@@ -375,7 +375,7 @@ class PredictConfig(InferenceOptions):
     )
     checkpoint: str = option(
         PRETRAINED,
-        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: what comes along.",
+        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights.",
         panel="Input",
     )
     top_k: int = option(3, "Classes to show for each picture.", panel="Output", unit="classes", ge=1, le=1000)
@@ -389,7 +389,7 @@ class InspectConfig(Config):
     checkpoint: str | None = option(
         None,
         "Run directory (its best), checkpoint directory, .safetensors or foreign file "
-        "(default: pretrained, which comes along).",
+        "(default: pretrained, the packaged weights).",
         panel="Input",
         argument=True,
     )

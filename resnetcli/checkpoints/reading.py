@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from torch import Tensor
@@ -153,7 +154,10 @@ def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
 
 
 def _near(path: Path) -> str:
-    """Which runs lie where the user looked."""
+    """What the user may have meant: packaged weights of a name like that, or the runs that lie where it was looked
+    for."""
+    if names := get_close_matches(str(path), NAMES, n=1):
+        return f"did you mean {names[0]}, the packaged weights?"
     try:
         runs = [p for p in path.parent.iterdir() if p.is_dir() and step_folders(p)]
         newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]

@@ -31,7 +31,7 @@ def _argument(metavar: str, text: str, complete: Callable[[str], list[str]]) -> 
     return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=complete)
 
 
-CKPT = "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: what comes along."
+CKPT = "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights."
 EITHER = "A checkpoint, or a run directory: all of its checkpoints."
 Run = Annotated[Path, _argument("RUN", "Run directory.", complete_run)]
 Checkpoint = Annotated[str, _argument("CKPT", CKPT, complete_checkpoint)]
@@ -46,7 +46,7 @@ def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
     report(service.list_run(run), as_json)
 
 
-@app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show model.safetensors"))
+@app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show pretrained"))
 @takes()
 def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     """Show where weights come from and what is known of them."""

@@ -98,6 +98,14 @@ def test_a_path_that_reads_like_a_name_is_labelled_as_it_must_be_typed(tmp_path,
     assert describe_open(mine).path == mine.label != PRETRAINED
 
 
+def test_a_misspelt_name_is_pointed_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for target, meant in (("pretraned", True), ("Pretrained", True), ("runs/quick-1", False)):
+        with pytest.raises(CheckpointError, match=f"{target}: no such checkpoint") as caught:
+            opened(target)
+        assert ("did you mean pretrained" in caught.value.hint) == meant
+
+
 def test_a_copy_of_the_packaged_file_is_a_portable_file_like_any_other(tmp_path):
     path = shutil.copy(packaged_file(PRETRAINED), tmp_path / "mine.safetensors")
     mine, packed = opened(str(path)), opened(PRETRAINED)
