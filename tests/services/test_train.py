@@ -185,7 +185,7 @@ def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_pat
     monkeypatch.chdir(tmp_path)
     result = short_run(Path(), name="pretrained", epochs=1)
     assert result.run_dir == "pretrained"
-    assert result.checkpoint == result.test.checkpoint
+    assert result.checkpoint == result.measured.checkpoint
     assert Path(result.checkpoint).parent == Path("pretrained", "checkpoints")
 
 
