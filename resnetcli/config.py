@@ -17,6 +17,8 @@ SourceName = Literal["auto", "cache", "disk", "official", "npm"]
 SplitName = Literal["test", "val", "train"]
 Shortcut = Literal["identity", "projection"]
 Precision = Literal["auto", "fp32", "bf16"]
+HalfPrecision = Literal["fp16", "bf16"]
+StoredPrecision = Literal["fp32", "fp16", "bf16"]
 TestTimeAugmentation = Literal["none", "flip", "shift"]
 
 ENV_PREFIX = "RESNETCLI_"
@@ -24,6 +26,8 @@ DEFAULT_RECIPE = "quick"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 32
 """Pixels a side of the images that the network is made for."""
+PRETRAINED = "pretrained"
+"""Name of the packaged weights."""
 
 
 def option(default: Any, description: str, *, panel: str, unit: str = "", argument: bool = False, **bounds: Any) -> Any:
@@ -92,7 +96,7 @@ class TrainConfig(ComputeOptions, DataOptions):
         max_length=200,
     )
     init: str | None = option(
-        None, "Start from the weights of this checkpoint (ours or a foreign state_dict).", panel="Run"
+        None, "Start from the weights of this checkpoint (pretrained, ours or a foreign state_dict).", panel="Run"
     )
     max_time: float | None = option(
         None, "Save and stop, resumable, after this long.", panel="Run", unit="minutes", gt=0, le=1e6
@@ -324,8 +328,8 @@ class EvaluateConfig(InferenceOptions, DataOptions):
     """One measurement of one checkpoint on one split."""
 
     checkpoint: str = option(
-        ...,
-        "Run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        PRETRAINED,
+        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights.",
         panel="Input",
         argument=True,
     )
@@ -350,7 +354,7 @@ class CompareConfig(InferenceOptions, DataOptions):
 
     checkpoint_a: str = option(
         ...,
-        "A: run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        "A: run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained.",
         panel="Input",
         argument=True,
     )
@@ -376,7 +380,9 @@ class PredictConfig(InferenceOptions):
         ..., "Files, folders, globs, or - for a list of paths on stdin.", panel="Input", argument=True
     )
     checkpoint: str = option(
-        ..., "Run directory (its best), checkpoint directory, .safetensors or foreign file.", panel="Input"
+        PRETRAINED,
+        "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights.",
+        panel="Input",
     )
     top_k: int = option(3, "Classes to show for each picture.", panel="Output", unit="classes", ge=1, le=1000)
     format: Literal["table", "json", "jsonl", "csv"] = option("table", "How results are written.", panel="Output")
@@ -384,17 +390,33 @@ class PredictConfig(InferenceOptions):
 
 
 class InspectConfig(Config):
-    """Describe a network, with a checkpoint also where it came from."""
+    """Describe a checkpoint and its network, or a network alone."""
 
     checkpoint: str | None = option(
         None,
-        "Run directory (its best), checkpoint directory, .safetensors or foreign file.",
+        "Run directory (its best), checkpoint directory, .safetensors or foreign file "
+        "(default: pretrained, the packaged weights).",
         panel="Input",
         argument=True,
     )
-    shortcut: Shortcut = option("identity", "Network variant, where no checkpoint says it.", panel="Network")
+    shortcut: Shortcut | None = option(
+        None,
+        "Describe the network of this variant, without weights (default: the network of the checkpoint).",
+        panel="Network",
+    )
     depth: int = option(3, "Levels of the layer tree to show.", panel="Output", unit="levels", ge=1, le=10)
     batch_size: int = option(1, "Images for which memory is counted.", panel="Network", unit="images", ge=1, le=65536)
+
+
+class ExportConfig(Config):
+    """Write a checkpoint as one file."""
+
+    dtype: StoredPrecision = option(
+        "fp32",
+        "How convolutions and head are stored: fp32 exactly; fp16 and bf16 rounded, in half the space, of which fp16 "
+        "rounds less.",
+        panel="Output",
+    )
 
 
 class BenchOptions(Config):

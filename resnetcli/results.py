@@ -310,6 +310,8 @@ class PredictResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "predict"
     checkpoint: str
+    test_top1: float | None = None
+    """Accuracy on the test split that the checkpoint states of itself, single view; None: it states none."""
     tta: str
     precision: str
     temperature: float | None = None
@@ -368,7 +370,7 @@ class CheckpointInfo(Result):
 
     path: str
     kind: str
-    """ "run", "checkpoint", "portable" or "foreign"."""
+    """ "packaged", "run", "checkpoint", "portable" or "foreign"."""
     step: int | None = None
     epoch: float | None = None
     created: str | None = None
@@ -383,6 +385,10 @@ class CheckpointInfo(Result):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     versions: dict[str, str] = {}
     files: tuple[FileInfo, ...] = ()
+    rounded_to: str | None = None
+    """Half precision that the weights were stored in; None: they are as training left them."""
+    rounding_error: float | None = None
+    """No weight differs by more from what was trained."""
     best: bool = False
     last: bool = False
 

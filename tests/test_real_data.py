@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from resnetcli.checkpoints.packaged import read_about
 from resnetcli.config import DataOptions, EvaluateConfig
 from resnetcli.data.augment import epoch_order
 from resnetcli.data.split import stratified_split
@@ -48,3 +49,12 @@ def test_a_short_run_beats_guessing_on_the_whole_test_split(tmp_path, cifar10):
     assert again.scores == run.measured.scores
     assert again.scores.images == 10_000
     assert again.protocol.data == DataOptions().data == "cifar10"
+
+
+def test_the_packaged_weights_are_as_good_as_their_card_says():
+    """Another processor rounds otherwise, which may turn the answer to an image that was a toss-up."""
+    measured, stated = evaluate(EvaluateConfig(), on_event=ignore), read_about("pretrained").metrics
+    assert (measured.checkpoint, measured.protocol.data, measured.protocol.split) == ("pretrained", "cifar10", "test")
+    assert measured.scores.top1.value == pytest.approx(stated["test_top1"], abs=5 / 10_000)
+    assert measured.scores.top5.value == pytest.approx(stated["test_top5"], abs=5 / 10_000)
+    assert measured.scores.nll == pytest.approx(stated["test_nll"], abs=1e-3)

@@ -19,10 +19,11 @@ from typing import Annotated, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from resnetcli.config import Shortcut
+from resnetcli.config import HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
 from resnetcli.results import Appearance, Calibration, EpochRow
 
@@ -35,6 +36,7 @@ MAX_HEADER_BYTES = 16 * 2**20
 
 MAX_CLASSES = 100_000
 MAX_FILE_BYTES = 2**31
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _Positive = Annotated[float, Field(gt=0)]
 
 
@@ -56,6 +58,14 @@ class Normalization(Part):
 
     mean: tuple[float, float, float]
     std: tuple[_Positive, _Positive, _Positive]
+
+
+class Rounding(Part):
+    """Convolutions and head were stored in half precision; the rest, BatchNorm above all, stays float32."""
+
+    dtype: HalfPrecision
+    largest_error: float = Field(ge=0)
+    """No weight differs by more from what was trained."""
 
 
 class ModelHeader(Part):
@@ -82,6 +92,8 @@ class ModelHeader(Part):
     versions: dict[str, str] = {}
     origin: str | None = None
     """The foreign file that the weights were imported from, if they were."""
+    rounded: Rounding | None = None
+    """None: the weights are as training left them."""
 
 
 class TrainerHeader(Part):
@@ -160,6 +172,22 @@ def read_tensors(
         raise CheckpointError(f"{path}: damaged ({error})", _HINT) from error
 
 
+def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, Tensor], ModelHeader]:
+    """Weights and header of a file of weights: what is stored in half precision becomes float32, counters stay int64.
+
+    Raises CheckpointError, also for numbers of any other kind: converted in silence, they would pass for weights.
+    """
+    stored, header = read_tensors(path, ModelHeader, entry)
+    weights = {}
+    for name, tensor in stored.items():
+        counter = name.endswith("num_batches_tracked")
+        if tensor.dtype not in ((torch.int64,) if counter else FLOATS):
+            expected = "int64" if counter else "float32, float16 or bfloat16"
+            raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {expected}", _HINT)
+        weights[name] = tensor if counter else tensor.float()
+    return weights, header
+
+
 def _metadata(data: bytes, path: Path) -> dict[str, str]:
     size = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if not 2 <= size <= MAX_HEADER_BYTES:
@@ -207,13 +235,19 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def verify_file(path: Path, entry: FileEntry) -> None:
-    """Raises CheckpointError where size or sha256 of `path` differ from `entry`."""
+def entry_for(path: Path) -> FileEntry:
+    """Size and sha256 of a file. Raises CheckpointError."""
     try:
         with path.open("rb") as file:
-            _check(path, entry, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+            return FileEntry(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
+
+
+def verify_file(path: Path, entry: FileEntry) -> None:
+    """Raises CheckpointError where size or sha256 of `path` differ from `entry`."""
+    found = entry_for(path)
+    _check(path, entry, found.size, found.sha256)
 
 
 def _check(path: Path, entry: FileEntry, size: int, sha256: str) -> None:

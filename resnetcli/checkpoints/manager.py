@@ -26,6 +26,7 @@ from resnetcli.checkpoints.format import (
     read_manifest,
     read_model_header,
     read_tensors,
+    read_weights,
     verify_file,
 )
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
@@ -92,13 +93,13 @@ def is_run(path: Path) -> bool:
 
 def read_model(folder: Path) -> tuple[dict[str, Tensor], ModelHeader]:
     """Weights of a checkpoint folder, held against its manifest. Raises CheckpointError."""
-    return read_tensors(folder / MODEL_FILE, ModelHeader, read_manifest(folder).files[MODEL_FILE])
+    return read_weights(folder / MODEL_FILE, read_manifest(folder).files[MODEL_FILE])
 
 
 def read_snapshot(folder: Path) -> Snapshot:
     """Everything in a checkpoint folder, held against its manifest. Raises CheckpointError."""
     files = read_manifest(folder).files
-    model, header = read_tensors(folder / MODEL_FILE, ModelHeader, files[MODEL_FILE])
+    model, header = read_weights(folder / MODEL_FILE, files[MODEL_FILE])
     trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader, files[TRAINER_FILE])
     return Snapshot(model, header, trainer, position)
 

@@ -1,10 +1,11 @@
-"""Opens whatever a person has at hand: a run directory, a checkpoint directory, a portable .safetensors, a foreign
-file."""
+"""Opens whatever a person has at hand: the name of packaged weights, a run directory, a checkpoint directory, a
+portable .safetensors, a foreign file."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from torch import Tensor
@@ -17,10 +18,12 @@ from resnetcli.checkpoints.format import (
     Architecture,
     ModelHeader,
     Normalization,
+    entry_for,
     read_manifest,
-    read_tensors,
+    read_weights,
 )
 from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
+from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
 from resnetcli.config import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results import CheckpointInfo, FileInfo
@@ -28,7 +31,7 @@ from resnetcli.results import CheckpointInfo, FileInfo
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Weights with what is known about them. `kind`: "run", "checkpoint", "portable" or "foreign"."""
+    """Weights with what is known about them. `kind`: "packaged", "run", "checkpoint", "portable" or "foreign"."""
 
     path: Path
     kind: str
@@ -37,12 +40,23 @@ class Checkpoint:
     passed_over: tuple[str, ...] = ()
     """What is wrong with checkpoints of the run that would have been preferred."""
 
+    @property
+    def label(self) -> str:
+        """What opens it again: a path, or the name of packaged weights."""
+        if self.kind == "packaged":
+            return self.path.stem
+        return f".{os.sep}{self.path}" if str(self.path) in NAMES else str(self.path)
 
-def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkpoint:
+
+def open_checkpoint(target: str | Path, foreign_normalization: Normalization) -> Checkpoint:
     """Reads CKPT in any of its forms and verifies what can be verified. Raises CheckpointError.
 
-    A foreign file does not say how its images were normalised: `foreign_normalization` is taken.
+    A foreign file does not say how its images were normalised: `foreign_normalization` is taken. The name of packaged
+    weights means these in every folder, whatever lies there; what lies there is `./pretrained`. A Path is no name.
     """
+    if isinstance(target, str) and target in NAMES:
+        weights, header = read_packaged(target)
+        return Checkpoint(packaged_file(target), "packaged", weights, header)
     path = Path(target)
     if not os.path.exists(path):  # noqa: PTH110  # unlike Path.exists, it takes a name that is too long
         raise CheckpointError(f"{target}: no such checkpoint", _near(path))
@@ -61,7 +75,7 @@ def open_checkpoint(target: str, foreign_normalization: Normalization) -> Checkp
     if not path.is_file():
         raise CheckpointError(f"{target}: neither a file nor a folder", "name a checkpoint")
     if path.suffix == ".safetensors":
-        weights, header = read_tensors(path, ModelHeader)
+        weights, header = read_weights(path)
         return Checkpoint(path, "portable", weights, header)
     weights, shortcut = load_foreign(path)
     outputs = weights.get("head.weight")
@@ -108,9 +122,15 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
     }
 
 
+def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:
+    """What `inspect` and `checkpoints` show of a checkpoint that is open."""
+    info = describe(checkpoint.path, checkpoint.kind, checkpoint.header)
+    return info.model_copy(update={"path": checkpoint.label})
+
+
 def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
-    """What `inspect` and `checkpoints` show of a checkpoint."""
-    entries = read_manifest(path).files if path.is_dir() else {}
+    """The same of one whose weights were not read. Raises CheckpointError."""
+    entries = read_manifest(path).files if path.is_dir() else {path.name: entry_for(path)}
     files = tuple(FileInfo(name=name, size=entry.size, sha256=entry.sha256) for name, entry in entries.items())
     return CheckpointInfo(
         path=str(path),
@@ -130,11 +150,16 @@ def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
         versions=header.versions,
         files=files,
         best=kind == "run",
+        rounded_to=None if header.rounded is None else header.rounded.dtype,
+        rounding_error=None if header.rounded is None else header.rounded.largest_error,
     )
 
 
 def _near(path: Path) -> str:
-    """Which runs lie where the user looked."""
+    """What the user may have meant: packaged weights of a name like that, or the runs that lie where it was looked
+    for."""
+    if names := get_close_matches(str(path), NAMES, n=1):
+        return f"did you mean {names[0]}, the packaged weights?"
     try:
         runs = [p for p in path.parent.iterdir() if p.is_dir() and step_folders(p)]
         newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,8 @@ import typer
 
 from resnetcli.cli.options import AsJson, examples, switch, takes
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.runs import complete_checkpoint
-from resnetcli.config import TrainConfig
+from resnetcli.cli.runs import complete_checkpoint, complete_run
+from resnetcli.config import ExportConfig, TrainConfig
 from resnetcli.errors import CheckpointError
 from resnetcli.results import CheckpointsResult
 
@@ -26,13 +27,14 @@ app = typer.Typer(
 )
 
 
-def _argument(metavar: str, text: str) -> Any:
-    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=complete_checkpoint)
+def _argument(metavar: str, text: str, complete: Callable[[str], list[str]]) -> Any:
+    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=complete)
 
 
-CKPT = "Run directory (its best), checkpoint directory, .safetensors or foreign file."
-Run = Annotated[Path, _argument("RUN", "Run directory.")]
-Checkpoint = Annotated[str, _argument("CKPT", CKPT)]
+CKPT = "Run directory (its best), checkpoint directory, .safetensors, foreign file, or pretrained: packaged weights."
+EITHER = "A checkpoint, or a run directory: all of its checkpoints."
+Run = Annotated[Path, _argument("RUN", "Run directory.", complete_run)]
+Checkpoint = Annotated[str, _argument("CKPT", CKPT, complete_checkpoint)]
 
 
 @app.command(name="list", epilog=examples("resnetcli checkpoints list runs/quick-1"))
@@ -44,7 +46,7 @@ def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
     report(service.list_run(run), as_json)
 
 
-@app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show model.safetensors"))
+@app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show pretrained"))
 @takes()
 def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     """Show where weights come from and what is known of them."""
@@ -57,7 +59,7 @@ def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) ->
 @takes()
 def verify(
     ctx: typer.Context,
-    target: Annotated[str, _argument("CKPT_OR_RUN", "A checkpoint, or a run directory: all of its checkpoints.")],
+    target: Annotated[str, _argument("CKPT_OR_RUN", EITHER, complete_checkpoint)],
     as_json: AsJson = False,
 ) -> None:
     """Hold every file against the size and digest in its manifest. Exit code 4 if anything is wrong."""
@@ -86,19 +88,30 @@ def prune(
     report(service.prune(run, keep_last, dry_run), as_json)
 
 
-@app.command(epilog=examples("resnetcli checkpoints export runs/quick-1 best.safetensors"))
-@takes()
+@app.command(
+    epilog=examples(
+        "resnetcli checkpoints export runs/quick-1 best.safetensors",
+        "resnetcli checkpoints export runs/quick-1 small.safetensors --dtype fp16",
+    )
+)
+@takes(ExportConfig)
 def export(
     ctx: typer.Context,
+    given: Given,
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write.", show_default=False)],
     force: Annotated[bool, switch("force", "Replace the file if it is there.", "Output")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write one portable file: weights, architecture, class names, normalisation and provenance."""
+    """Write one portable file: weights, architecture, class names, normalisation and provenance.
+
+    Paths of this machine are left out. BatchNorm stays float32 whatever --dtype says.
+    """
+    dtype = resolve(ExportConfig, given).dtype
+
     from resnetcli.services import checkpoints as service
 
-    report(service.export(checkpoint, out, force), as_json)
+    report(service.export(checkpoint, out, force, dtype), as_json)
 
 
 def report(result: CheckpointsResult, as_json: bool) -> None:

@@ -9,9 +9,9 @@ import typer
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import comparison_folder, write_comparison
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.runs import newest_run
 from resnetcli.cli.session import session_of
-from resnetcli.config import CompareConfig
+from resnetcli.config import PRETRAINED, CompareConfig
 from resnetcli.errors import UsageError
 from resnetcli.results import CompareResult
 
@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command(
     epilog=examples(
         "resnetcli compare runs/quick-1 runs/quick-2",
+        "resnetcli compare runs/quick-1 pretrained",
         "resnetcli compare runs/quick-1 resnet50_epoch285.ckpt --tta flip --output report",
         "resnetcli compare runs/quick-1 runs/quick-2 --split val --show 50",
         "resnetcli compare runs/quick-1 runs/quick-2 --json | jq .paired.p",
@@ -33,10 +34,12 @@ def compare(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     Both answer the same images, so that far smaller differences show than two separate accuracies could tell apart.
     """
     if "checkpoint_a" not in given:
-        raise no_checkpoint("resnetcli compare {} OTHER")
+        newest = newest_run() or "CKPT"
+        raise UsageError("no checkpoint given, and two are compared", f"resnetcli compare {newest} {PRETRAINED}")
     if "checkpoint_b" not in given:
         stated = given.words("checkpoint_a")
-        raise UsageError(f"only one checkpoint given, {stated}", f"resnetcli compare {stated} OTHER")
+        other = PRETRAINED if stated != PRETRAINED else newest_run() or "CKPT"
+        raise UsageError(f"only one checkpoint given, {stated}", f"resnetcli compare {stated} {other}")
     config = resolve(CompareConfig, given)
     folder = comparison_folder(config)
 

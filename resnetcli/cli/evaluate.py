@@ -9,7 +9,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import make_folder, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
 from resnetcli.config import EvaluateConfig
 from resnetcli.results import EvaluateResult
@@ -19,6 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command(
     epilog=examples(
+        "resnetcli evaluate",
         "resnetcli evaluate runs/quick-1",
         "resnetcli evaluate runs/quick-1 --split val --tta flip",
         "resnetcli evaluate resnet50_epoch285.ckpt --output report --save-plots",
@@ -29,7 +30,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """Measure a checkpoint: accuracy by class, confusions, calibration."""
     if "checkpoint" not in given:
-        raise no_checkpoint("resnetcli evaluate {}")
+        say_pretrained(session_of(ctx), "resnetcli evaluate {}")
     config = resolve(EvaluateConfig, given)
     folder = make_folder(config)
 

@@ -8,8 +8,10 @@ import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
 from resnetcli.config import InspectConfig
+from resnetcli.errors import UsageError
 from resnetcli.results import InspectResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -25,7 +27,19 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 )
 @takes(InspectConfig)
 def inspect(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
-    """Show layers, shapes, parameters and multiply-accumulates; with a checkpoint also its origin."""
+    """Show layers, shapes, parameters, multiply-accumulates and where the weights come from.
+
+    --shortcut alone shows the network of that variant without weights.
+    """
+    if "shortcut" in given.flags and "checkpoint" in given:
+        if "checkpoint" in given.flags:
+            stated = f"--shortcut {given.words('shortcut')} and the checkpoint {given.words('checkpoint')}"
+            raise UsageError(f"{stated}: a checkpoint brings its own network", "leave out one of them")
+        given = given.without(["checkpoint"])  # exported: a flag is stronger
+    elif "checkpoint" in given.flags:
+        given = given.without(["shortcut"])  # exported for other commands
+    elif "checkpoint" not in given and "shortcut" not in given:
+        say_pretrained(session_of(ctx), "resnetcli inspect {}")
     config = resolve(InspectConfig, given)
 
     from resnetcli.services import inspect as service

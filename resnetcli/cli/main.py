@@ -29,7 +29,7 @@ COMMANDS = {
     "predict": ("Model", "Classify pictures: files, folders, globs or a list on stdin."),
     "inspect": (
         "Model",
-        "Show layers, shapes, parameters and multiply-accumulates; with a checkpoint also its origin.",
+        "Show layers, shapes, parameters, multiply-accumulates and where the weights come from.",
     ),
     "bench": ("Machine", "Measure this machine: beside a plain PyTorch loop and beside its own matrix products."),
     "data": ("Files", "Fetch, check and look at CIFAR-10."),
@@ -37,9 +37,9 @@ COMMANDS = {
 }
 
 EPILOG = """[bold]Examples[/bold]
+  resnetcli predict photo.jpg
   resnetcli train
   resnetcli evaluate runs/quick-1
-  resnetcli predict photo.jpg --checkpoint runs/quick-1
   resnetcli COMMAND --help"""
 
 

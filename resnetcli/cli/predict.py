@@ -9,7 +9,7 @@ import typer
 
 from resnetcli.cli.options import AsJson, examples, from_flag, takes
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.runs import no_checkpoint
+from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
 from resnetcli.config import PredictConfig
 from resnetcli.errors import DataError, UsageError
@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command(
     epilog=examples(
-        "resnetcli predict photo.jpg --checkpoint runs/quick-1",
+        "resnetcli predict photo.jpg",
         "resnetcli predict pictures/ 'more/*.png' --checkpoint model.safetensors --top-k 5",
         "find . -name '*.jpg' | resnetcli predict - --checkpoint runs/quick-1 --format jsonl",
     )
@@ -32,9 +32,9 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     A picture that cannot be read never stops the others; the exit code is 3 if there was one.
     """
     if "paths" not in given:
-        raise UsageError("no picture given", "resnetcli predict photo.jpg --checkpoint CKPT; - reads paths from stdin")
+        raise UsageError("no picture given", "resnetcli predict photo.jpg; - reads paths from stdin")
     if "checkpoint" not in given:
-        raise no_checkpoint(f"resnetcli predict {given.words('paths')} --checkpoint {{}}")
+        say_pretrained(session_of(ctx), f"resnetcli predict {given.words('paths')} --checkpoint {{}}")
     config = resolve(PredictConfig, given)
     if as_json and "format" in given.flags and config.format != "json":
         if from_flag(ctx, "as_json"):

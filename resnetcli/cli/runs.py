@@ -1,11 +1,12 @@
-"""What lies under the default folder of runs: for completion, and for the hint when no checkpoint was given."""
+"""What lies under the default folder of runs: for completion, and for what is said when no checkpoint was given."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from resnetcli.config import TrainConfig
-from resnetcli.errors import UsageError
+from resnetcli.cli.session import Session
+from resnetcli.config import PRETRAINED, TrainConfig
+from resnetcli.events import Notice
 
 
 def run_directories(folder: Path | None = None) -> list[Path]:
@@ -19,7 +20,12 @@ def run_directories(folder: Path | None = None) -> list[Path]:
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
-    """Shell completion of CKPT and RUN: run directories, and once one is named its checkpoints."""
+    """Shell completion of CKPT: the packaged weights, and what RUN is completed to."""
+    return [name for name in (PRETRAINED,) if name.startswith(incomplete)] + complete_run(incomplete)
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Shell completion of RUN: run directories, and once one is named its checkpoints."""
     runs = run_directories()
     names = [run.as_posix() for run in runs]
     for run in runs:
@@ -28,13 +34,16 @@ def complete_checkpoint(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def no_checkpoint(usage: str) -> UsageError:
-    """The error for a command that needs a checkpoint and got none; `usage` holds {} where the checkpoint goes."""
+def newest_run() -> str | None:
+    """The run directory that a person may have meant who names no checkpoint."""
     runs = run_directories()
-    if runs:
-        newest = runs[0].as_posix()
-        return UsageError(f"no checkpoint given; the newest run here is {newest}", usage.format(newest))
-    return UsageError(
-        "no checkpoint given, and there is no run under ./runs",
-        f"`resnetcli train` makes one; else name a file: {usage.format('CKPT')}",
-    )
+    return runs[0].as_posix() if runs else None
+
+
+def say_pretrained(session: Session, usage: str) -> None:
+    """Where no checkpoint was given although there is a run, say what is taken; `usage` holds {} where a name goes."""
+    newest = newest_run()
+    if newest is not None:
+        session.notify(
+            Notice(f"no checkpoint given: {PRETRAINED} is taken; for the newest run here: {usage.format(newest)}")
+        )

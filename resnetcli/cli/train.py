@@ -12,7 +12,7 @@ from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switc
 from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.report_files import write_training
 from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
-from resnetcli.cli.runs import complete_checkpoint
+from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
 from resnetcli.config import TrainConfig, unused_settings
 from resnetcli.errors import UsageError
@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
         "resnetcli train",
         "resnetcli train --epochs 20 --seed 1 --name twenty",
         "resnetcli train --resume runs/twenty",
-        "resnetcli train --recipe seed --init resnet50_epoch285.ckpt --epochs 1",
+        "resnetcli train --recipe seed --init pretrained --epochs 1",
         "resnetcli train --config runs/twenty/config.json --name again --dry-run",
     )
 )
@@ -55,7 +55,7 @@ def train(
             envvar=environment_name("resume"),
             show_default=False,
             rich_help_panel="Run",
-            autocompletion=complete_checkpoint,
+            autocompletion=complete_run,
         ),
     ] = None,
     config_file: ConfigFile = None,

@@ -14,6 +14,7 @@ from resnetcli.reporting.scores_view import CHOSEN_BY
 from resnetcli.results import CheckpointInfo, CheckpointsResult
 
 KINDS = {
+    "packaged": "weights that come with resnetcli",
     "run": "run directory",
     "checkpoint": "checkpoint directory",
     "portable": "portable file (weights only)",
@@ -34,6 +35,7 @@ def checkpoint_panel(info: CheckpointInfo) -> Panel:
         ("metrics", Text(", ".join(_metrics(info.metrics)))),
         ("temperature", _temperature(info)),
         ("strangeness", _strangeness(info)),
+        ("rounded", _rounding(info)),
         ("classes", Text(", ".join(info.class_names))),
         ("mean", _triple(info.mean) if info.class_names else ""),
         ("std", _triple(info.std) if info.class_names else ""),
@@ -67,6 +69,7 @@ def checkpoints_table(result: CheckpointsResult) -> Group:
         parts.append(Text(f"removed {path}"))
     if result.written is not None:
         parts.append(Text(f"wrote {result.written}"))
+        parts += [Text(f"rounded {rounding}") for info in result.checkpoints if (rounding := _rounding(info))]
     return Group(*parts)
 
 
@@ -116,6 +119,12 @@ def _temperature(info: CheckpointInfo) -> str:
 def _strangeness(info: CheckpointInfo) -> str:
     threshold = info.strangeness_threshold
     return "" if threshold is None else f"99 % of the images that it knows are within {threshold:.2f}"
+
+
+def _rounding(info: CheckpointInfo) -> str:
+    if info.rounded_to is None:
+        return ""
+    return f"to {info.rounded_to} when it was stored; largest error of a weight {info.rounding_error:.2g}"
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:

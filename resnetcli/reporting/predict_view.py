@@ -51,7 +51,8 @@ def predictions_table(result: PredictResult) -> Group:
 def _summary(result: PredictResult) -> Text:
     answered = len(result.predictions) - result.failed
     tta = f", the mean over {VIEWS[result.tta]}" if result.tta in VIEWS else ""
-    summary = Text(f"{text.plural(answered, 'picture')} classified with {result.checkpoint}{tta}", style="dim")
+    stated = "" if result.test_top1 is None else f" (test top-1 {text.percent(result.test_top1)})"
+    summary = Text(f"{text.plural(answered, 'picture')} classified with {result.checkpoint}{stated}{tta}", style="dim")
     if result.failed:
         summary.append(f"; {result.failed} failed", style="bold red")
     return summary

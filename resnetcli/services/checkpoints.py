@@ -6,7 +6,10 @@ from pathlib import Path
 
 from resnetcli.checkpoints import manager, storage
 from resnetcli.checkpoints.format import Normalization, encode
-from resnetcli.checkpoints.reading import Checkpoint, describe, open_checkpoint
+from resnetcli.checkpoints.packaged import NAMES
+from resnetcli.checkpoints.portable import rounded, without_places
+from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint
+from resnetcli.config import StoredPrecision
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.results import CheckpointInfo, CheckpointProblem, CheckpointsResult
 from resnetcli.services.networks import MEAN, STD, build
@@ -23,7 +26,7 @@ def list_run(run: Path) -> CheckpointsResult:
 
 def show(target: str) -> CheckpointsResult:
     """One checkpoint in any form, verified. Raises CheckpointError."""
-    info = _described(open_checkpoint(target, NORMALIZATION))
+    info = describe_open(open_checkpoint(target, NORMALIZATION))
     return CheckpointsResult(command="checkpoints show", checkpoints=(info,))
 
 
@@ -31,7 +34,7 @@ def verify(target: str) -> CheckpointsResult:
     """Holds every file of a run or of one checkpoint against its manifest and the network. What is wrong is in
     `problems`."""
     path = Path(target)
-    if path.is_dir() and manager.is_run(path):
+    if target not in NAMES and path.is_dir() and manager.is_run(path):
         infos, problems = _survey(path)
         if not infos and not problems:
             problems = (CheckpointProblem(path=target, message=f"{target}: this run has saved no checkpoint yet"),)
@@ -44,7 +47,7 @@ def verify(target: str) -> CheckpointsResult:
     except CheckpointError as error:
         problem = CheckpointProblem(path=target, message=error.message)
         return CheckpointsResult(command="checkpoints verify", checkpoints=(), problems=(problem,))
-    return CheckpointsResult(command="checkpoints verify", checkpoints=(_described(checkpoint),))
+    return CheckpointsResult(command="checkpoints verify", checkpoints=(describe_open(checkpoint),))
 
 
 def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
@@ -61,22 +64,18 @@ def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
     )
 
 
-def export(target: str, out: Path, force: bool) -> CheckpointsResult:
-    """Writes one portable .safetensors: weights and header, no training state. Raises CheckpointError, UsageError,
-    StorageError."""
+def export(target: str, out: Path, force: bool, dtype: StoredPrecision = "fp32") -> CheckpointsResult:
+    """Writes one portable .safetensors: weights, rounded to `dtype`, and a header without the paths of this machine;
+    no training state. Raises CheckpointError, UsageError, StorageError."""
     if out.suffix != ".safetensors":
         raise UsageError(f"{out}: the name of a portable checkpoint ends in .safetensors", f"try {out}.safetensors")
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
     checkpoint = open_checkpoint(target, NORMALIZATION)
-    weights = build(checkpoint).state_dict()
-    storage.write_file(out, encode(weights, checkpoint.header))
-    written = describe(out, "portable", checkpoint.header)
+    weights, header = rounded(build(checkpoint).state_dict(), without_places(checkpoint.header), dtype)
+    storage.write_file(out, encode(weights, header))
+    written = describe(out, "portable", header)
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
-
-
-def _described(checkpoint: Checkpoint) -> CheckpointInfo:
-    return describe(checkpoint.path, checkpoint.kind, checkpoint.header)
 
 
 def _run(run: Path) -> Path:

@@ -32,7 +32,7 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
     for (name, may_have), checkpoint in zip(seen.items(), (a, b), strict=True):
         if may_have:
             text = f"may have been trained on images of this {config.split} split: its accuracy will flatter"
-            on_event(Notice(f"{name}, {checkpoint.path}, {text}", warning=True))
+            on_event(Notice(f"{name}, {checkpoint.label}, {text}", warning=True))
     results: list[EvaluateResult] = []
     for name, checkpoint, network in (("A", a, network_a), ("B", b, network_b)):
         result = measure(
@@ -78,7 +78,7 @@ def _check_classes(a: Checkpoint, b: Checkpoint) -> None:
     if names_a != names_b:
         (first_a, first_b) = (", ".join(names[:10]) for names in (names_a, names_b))
         raise CheckpointError(
-            f"{a.path} knows {len(names_a)} classes ({first_a}), but {b.path} knows {len(names_b)} ({first_b})",
+            f"{a.label} knows {len(names_a)} classes ({first_a}), but {b.label} knows {len(names_b)} ({first_b})",
             "compare checkpoints that answer with the same classes in the same order",
         )
 

@@ -76,7 +76,7 @@ def measure(
     if header.class_names != dataset.classes:
         known, wanted = ", ".join(header.class_names[:10]), ", ".join(dataset.classes)
         raise CheckpointError(
-            f"{checkpoint.path}: knows {len(header.class_names)} classes ({known}), "
+            f"{checkpoint.label}: knows {len(header.class_names)} classes ({known}), "
             f"but {dataset.name} has {len(dataset.classes)} ({wanted})",
             "evaluate it on the data that it was trained on",
         )
@@ -109,7 +109,7 @@ def measure(
     in_top5 = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
     answers = tuple(map(Answer, range(len(labels)), labels.tolist(), predicted.tolist(), confidence))
     return EvaluateResult(
-        checkpoint=str(checkpoint.path),
+        checkpoint=checkpoint.label,
         protocol=Protocol(data=dataset.name, split=split, chosen_by=header.chosen_by, tta=tta),
         scores=scores(
             classes=dataset.classes,
@@ -148,7 +148,7 @@ def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> 
     chosen = train if split == "train" else val
     if not len(chosen):
         raise UsageError(
-            f"--split val: {checkpoint.path} held out no images of {dataset.name}", "use --split test or --split train"
+            f"--split val: {checkpoint.label} held out no images of {dataset.name}", "use --split test or --split train"
         )
     return dataset.train.images[chosen], dataset.train.labels[chosen]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from resnetcli.checkpoints.reading import describe
-from resnetcli.config import CLASS_NAMES, IMAGE_SIZE, InspectConfig
+from resnetcli.checkpoints.reading import describe_open
+from resnetcli.config import CLASS_NAMES, IMAGE_SIZE, PRETRAINED, InspectConfig
 from resnetcli.events import OnEvent
 from resnetcli.models.resnet import ResNet
 from resnetcli.models.summary import FLOAT_BYTES, summarize
@@ -12,16 +12,13 @@ from resnetcli.services.networks import open_network
 
 
 def inspect(config: InspectConfig, *, on_event: OnEvent) -> InspectResult:
-    """Describes the network of a checkpoint, or without one a fresh network. Raises CheckpointError."""
+    """Describes a checkpoint and its network; if only a variant is named, that network. Raises CheckpointError."""
     info, size = None, IMAGE_SIZE
-    if config.checkpoint is None:
+    if config.checkpoint is None and config.shortcut is not None:
         network = ResNet(len(CLASS_NAMES), config.shortcut)
     else:
-        checkpoint, network = open_network(config.checkpoint, on_event)
-        info, size = (
-            describe(checkpoint.path, checkpoint.kind, checkpoint.header),
-            checkpoint.header.architecture.image_size,
-        )
+        checkpoint, network = open_network(config.checkpoint or PRETRAINED, on_event)
+        info, size = describe_open(checkpoint), checkpoint.header.architecture.image_size
     shape = (config.batch_size, 3, size, size)
     layers = summarize(network, shape)
     total = layers[0]

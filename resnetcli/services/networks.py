@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -18,15 +21,18 @@ MEAN = (CIFAR10_MEAN[0] / 255, CIFAR10_MEAN[1] / 255, CIFAR10_MEAN[2] / 255)
 STD = (CIFAR10_STD[0] / 255, CIFAR10_STD[1] / 255, CIFAR10_STD[2] / 255)
 
 
-def open_network(target: str, on_event: OnEvent) -> tuple[Checkpoint, ResNet]:
+def open_network(target: str | Path, on_event: OnEvent) -> tuple[Checkpoint, ResNet]:
     """Checkpoint and network (float32 on the CPU, channels_last, in training mode). Raises CheckpointError."""
     checkpoint = open_any(target, on_event)
     return checkpoint, build(checkpoint)
 
 
-def open_any(target: str, on_event: OnEvent) -> Checkpoint:
+def open_any(target: str | Path, on_event: OnEvent) -> Checkpoint:
     """A checkpoint in any of its forms; says what had to be assumed of a foreign one. Raises CheckpointError."""
     checkpoint = open_checkpoint(target, Normalization(mean=MEAN, std=STD))
+    if checkpoint.kind == "packaged" and os.path.lexists(target):
+        text = f"{target} is the packaged weights; what lies here under this name is ./{target}"
+        on_event(Notice(text, warning=True))
     for reason in checkpoint.passed_over:
         on_event(Notice(f"{reason}; {checkpoint.path} is used in its place", warning=True))
     if checkpoint.kind == "foreign":

@@ -92,7 +92,8 @@ def predict(
     if failed:
         on_event(Notice(f"{failed} of {done} pictures could not be read", warning=True))
     return PredictResult(
-        checkpoint=str(checkpoint.path),
+        checkpoint=checkpoint.label,
+        test_top1=header.metrics.get("test_top1"),
         tta=config.tta,
         precision=runtime.precision,
         temperature=temperature,

@@ -117,7 +117,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     if reason == "max_time":
         on_event(Notice(f"stopped after {setup.config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
     else:
-        checkpoint, network = open_network(str(run_dir), on_event)
+        checkpoint, network = open_network(run_dir, on_event)
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
         split = setup.config.measure_on

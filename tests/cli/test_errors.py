@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ CASES: list[tuple[str, int, str]] = [
     ("train --resume folder", 4, "folder"),
     ("train --resume nowhere", 4, "nowhere"),
     # evaluate
-    ("evaluate", 2, "no checkpoint given"),
+    ("evaluate --data cifar10-mini --split val", 2, "pretrained held out no images of cifar10-mini"),
     ("evaluate nowhere", 4, "nowhere"),
     ("evaluate text.txt", 4, "text.txt"),
     ("evaluate empty.json", 4, "empty.json"),
@@ -72,8 +73,9 @@ CASES: list[tuple[str, int, str]] = [
     ("evaluate x --threads -1", 2, "--threads -1: must be greater than or equal to 0"),
     ("evaluate x --threads 1e9", 2, "--threads 1e9: must be a whole number"),
     # compare
-    ("compare", 2, "no checkpoint given"),
+    ("compare", 2, "no checkpoint given, and two are compared"),
     ("compare a", 2, "only one checkpoint given, a"),
+    ("compare pretrained nowhere", 4, "nowhere"),
     ("compare a b c", 2, "unexpected extra argument"),
     ("compare nowhere text.txt", 4, "nowhere"),
     ("compare text.txt nowhere", 4, "text.txt"),
@@ -85,7 +87,6 @@ CASES: list[tuple[str, int, str]] = [
     ("compare a b --output text.txt", 2, "--output text.txt: is a file"),
     # predict
     ("predict", 2, "no picture given"),
-    ("predict a.png", 2, "no checkpoint given"),
     ("predict a.png --checkpoint nowhere", 4, "nowhere"),
     ("predict a.png --checkpoint x --top-k 0", 2, "--top-k 0: must be"),
     ("predict a.png --checkpoint x --json --format csv", 2, "contradict each other"),
@@ -96,6 +97,8 @@ CASES: list[tuple[str, int, str]] = [
     ("inspect --depth 0", 2, "--depth 0: must be"),
     ("inspect --batch-size 99999999", 2, "--batch-size 99999999: must be"),
     ("inspect --shortcut identiti", 2, "did you mean identity?"),
+    ("inspect runs/a --shortcut identity", 2, "the checkpoint runs/a: a checkpoint brings its own network"),
+    ("inspect ./pretrained", 4, "pretrained: no such checkpoint"),
     # bench
     ("bench nothing", 2, "no such command 'nothing'"),
     ("bench train --round 2", 2, "did you mean --rounds?"),
@@ -119,6 +122,10 @@ CASES: list[tuple[str, int, str]] = [
     ("checkpoints prune folder", 4, "folder"),
     ("checkpoints export nowhere out.safetensors", 4, "nowhere"),
     ("checkpoints export nowhere", 2, "missing argument 'OUT.safetensors'"),
+    ("checkpoints export pretrained out.safetensors --dtype fp8", 2, "--dtype fp8: must be one of fp32, fp16, bf16"),
+    ("checkpoints export pretrained out.bin", 2, "ends in .safetensors"),
+    ("checkpoints list pretrained", 4, "pretrained: not a run directory"),
+    ("train --init ./pretrained", 4, "pretrained: no such checkpoint"),
 ]
 
 
@@ -163,10 +170,39 @@ def test_the_hint_names_the_newest_run(cli: Cli, tmp_path: Path) -> None:
     for age, name in ((2, "old-1"), (1, "quick-1")):
         (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
         os.utime(tmp_path / "runs" / name, (1e9 - age, 1e9 - age))
-    outcome = cli("evaluate")
-    assert "no checkpoint given; the newest run here is runs/quick-1" in outcome.err
-    assert "resnetcli evaluate runs/quick-1" in outcome.err
-    assert "predict 'a b.png' --checkpoint runs/quick-1" in cli("predict", "a b.png").err
+    assert "resnetcli compare runs/quick-1 pretrained" in cli("compare").err
+    assert "resnetcli compare pretrained runs/quick-1" in cli("compare", "pretrained").err
+    taken = "no checkpoint given: pretrained is taken; for the newest run here: resnetcli"
+    assert f"{taken} evaluate runs/quick-1" in cli("evaluate", "--split", "tset").err
+    assert f"{taken} predict 'a b.png' --checkpoint runs/quick-1" in cli("predict", "a b.png", "--top-k", "0").err
+    assert f"{taken} inspect runs/quick-1" in cli("inspect", "--depth", "0").err
+    assert taken not in cli("inspect", "--depth", "0", "--shortcut", "identity").err
+
+
+def test_without_a_run_nothing_is_said_of_the_weights_that_are_taken(cli: Cli) -> None:
+    for line in ("evaluate --split tset", "predict a.png --top-k 0", "inspect --depth 0"):
+        assert "no checkpoint given" not in cli(*line.split()).err
+
+
+def test_damaged_packaged_weights_are_a_checkpoint_error(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resnetcli.checkpoints import packaged
+
+    folder = shutil.copytree(packaged.FOLDER, tmp_path / "weights")
+    monkeypatch.setattr(packaged, "FOLDER", folder)
+    (folder / "pretrained.safetensors").write_bytes(b"short")
+    for line in (
+        "inspect",
+        "predict x.png",
+        "evaluate",
+        "compare pretrained pretrained",
+        "checkpoints show pretrained",
+    ):
+        outcome = cli(*line.split())
+        assert outcome.code == 4
+        assert "the packaged weights are damaged" in outcome.err
+        assert "install resnetcli again" in outcome.err
 
 
 def test_a_wrong_variable_is_named_as_a_variable_and_a_flag_beats_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_no_heavy_import_before_there_is_work(argv: list[str]) -> None:
 
 
 def test_global_switches_stand_before_and_behind_the_command(cli: Cli) -> None:
-    before, behind = cli("--debug", "evaluate"), cli("evaluate", "--debug")
+    before, behind = cli("--debug", "compare"), cli("compare", "--debug")
     assert before.code == behind.code == 2
     assert "Traceback" in before.err
     assert "Traceback" in behind.err

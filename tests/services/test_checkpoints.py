@@ -1,7 +1,14 @@
+import hashlib
 import shutil
 
 import pytest
+import torch
 
+from resnetcli.checkpoints import packaged
+from resnetcli.checkpoints.format import read_header
+from resnetcli.checkpoints.manager import best_first
+from resnetcli.checkpoints.portable import without_places
+from resnetcli.config import PRETRAINED
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import ignore
 from resnetcli.services.checkpoints import export, list_run, prune, show, verify
@@ -61,13 +68,55 @@ def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
     out = tmp_path / "portable.safetensors"
     assert export(str(run), out, force=False).written == str(out)
     original, copied = (open_network(str(p), ignore)[0].header for p in (run, out))
-    assert copied == original
+    assert copied == without_places(original)
+    assert copied.config["lr"] == original.config["lr"]
     assert copied.calibration is not None
     assert copied.appearance is not None
     assert copied.chosen_by == "val"
     assert copied.class_names[0] == "airplane"
     info = show(str(out)).checkpoints[0]
     assert (info.kind, info.recipe) == ("portable", "quick")
+
+
+def test_no_path_of_this_machine_travels_in_a_portable_copy(run, tmp_path):
+    export(str(run), tmp_path / "portable.safetensors", force=False)
+    header = read_header(tmp_path / "portable.safetensors")["resnetcli"]
+    assert str(run.parent) in read_header(best_first(run)[0] / "model.safetensors")["resnetcli"]
+    assert str(run.parent) not in header
+    assert '"/' not in header
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_a_rounded_copy_says_so_wherever_it_is_described_and_answers_almost_alike(run, tmp_path, dtype):
+    out = tmp_path / "small.safetensors"
+    written = export(str(run), out, force=False, dtype=dtype).checkpoints[0]
+    shown = show(str(out)).checkpoints[0]
+    assert (written.rounded_to, written.rounding_error) == (shown.rounded_to, shown.rounding_error)
+    assert shown.rounded_to == dtype
+    assert 0 < shown.rounding_error < 0.01
+    assert [f.sha256 for f in shown.files] == [hashlib.sha256(out.read_bytes()).hexdigest()]
+    assert show(str(run)).checkpoints[0].rounded_to is None
+    (_, whole), (_, small) = (open_network(str(path), ignore) for path in (run, out))
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(small.eval()(images), whole.eval()(images), rtol=0.05, atol=0.05)
+
+
+def test_the_packaged_weights_are_shown_verified_and_exported_by_their_name(tmp_path):
+    shown = show(PRETRAINED).checkpoints[0]
+    assert (shown.path, shown.kind) == (PRETRAINED, "packaged")
+    assert shown.metrics["test_top1"] > 0.5
+    assert verify(PRETRAINED).checkpoints == (shown,)
+    export(PRETRAINED, tmp_path / "mine.safetensors", force=False)
+    mine = show(str(tmp_path / "mine.safetensors")).checkpoints[0]
+    assert (mine.kind, mine.metrics, mine.rounded_to) == ("portable", shown.metrics, shown.rounded_to)
+
+
+def test_verify_says_what_is_wrong_with_the_packaged_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
+    (problem,) = verify(PRETRAINED).problems
+    assert problem.path == PRETRAINED
+    assert "the packaged weights are damaged" in problem.message
 
 
 def test_export_overwrites_only_when_asked_to(run, tmp_path):

@@ -6,6 +6,7 @@ import safetensors.torch
 import torch
 
 from resnetcli.checkpoints.manager import best_first, read_model
+from resnetcli.checkpoints.packaged import read_about
 from resnetcli.config import EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
@@ -99,6 +100,12 @@ def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
 def test_without_a_data_set_the_one_of_the_checkpoint_is_taken(run):
     result = evaluate(EvaluateConfig(checkpoint=str(run), split="val"), on_event=ignore)
     assert (result.protocol.data, result.scores.images) == ("cifar10-mini", 200)
+
+
+def test_without_a_checkpoint_the_packaged_weights_are_measured():
+    result = evaluate(EvaluateConfig(data="cifar10-mini"), on_event=ignore)
+    assert (result.checkpoint, result.scores.images) == ("pretrained", 500)
+    assert result.scores.top1.value == pytest.approx(read_about("pretrained").metrics["test_top1"], abs=0.05)
 
 
 def test_a_damaged_best_checkpoint_is_never_replaced_in_silence(run, tmp_path):

@@ -37,6 +37,15 @@ def test_a_checkpoint_is_described_with_where_it_came_from(run):
     assert 2 < info.strangeness_threshold < 10
 
 
+def test_without_checkpoint_and_variant_the_packaged_weights_are_described():
+    result = inspect(InspectConfig(), on_event=ignore)
+    assert (result.checkpoint.path, result.checkpoint.kind) == ("pretrained", "packaged")
+    assert result.checkpoint.metrics["test_top1"] > 0.5
+    bare = inspect(InspectConfig(shortcut=result.shortcut), on_event=ignore)
+    assert bare.checkpoint is None
+    assert bare.layers == result.layers
+
+
 def test_a_foreign_checkpoint_shows_its_variant(tmp_path):
     torch.save(lived_in("projection").state_dict(), tmp_path / "p.ckpt")
     result = inspect(InspectConfig(checkpoint=str(tmp_path / "p.ckpt"), batch_size=4), on_event=ignore)

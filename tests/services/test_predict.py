@@ -7,11 +7,12 @@ from PIL import Image
 
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import encode
+from resnetcli.checkpoints.packaged import read_about
 from resnetcli.config import EvaluateConfig, PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data import mini
 from resnetcli.errors import DataError
-from resnetcli.events import ignore
+from resnetcli.events import Notice, ignore
 from resnetcli.results import Calibration
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.networks import open_network
@@ -166,6 +167,27 @@ def test_bf16_is_said_and_stays_near_float32(run, exported):
         for a in p.guesses
     )
     assert 0 < worst < 0.05
+
+
+def test_without_a_checkpoint_the_packaged_weights_answer_and_say_how_good_they_are(run, exported):
+    paths = (str(exported / "0001.png"),)
+    result = predict(PredictConfig(paths=paths), stdin=None, on_event=ignore, on_prediction=None)
+    assert result == predicted("pretrained", *paths)
+    assert (result.checkpoint, result.test_top1) == ("pretrained", read_about("pretrained").metrics["test_top1"])
+    assert predicted(run, *paths).test_top1 is None
+
+
+def test_what_lies_in_the_folder_under_the_name_of_packaged_weights_is_pointed_out(exported, tmp_path, monkeypatch):
+    def warnings():
+        events = []
+        config = PredictConfig(paths=(str(exported / "0001.png"),), checkpoint="pretrained")
+        assert predict(config, stdin=None, on_event=events.append, on_prediction=None).checkpoint == "pretrained"
+        return [event.text for event in events if isinstance(event, Notice) and event.warning]
+
+    monkeypatch.chdir(tmp_path)
+    assert warnings() == []
+    (tmp_path / "pretrained").mkdir()
+    assert warnings() == ["pretrained is the packaged weights; what lies here under this name is ./pretrained"]
 
 
 def test_paths_come_from_stdin(run, exported):

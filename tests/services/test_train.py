@@ -207,6 +207,24 @@ def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_p
     assert result.steps == 4
 
 
+def test_a_run_starts_from_the_packaged_weights_by_their_name(tmp_path):
+    events = []
+    result = short_run(tmp_path, events.append, name="tuned", init="pretrained", epochs=1, lr=1e-4)
+    assert result.history[0].train_top1 > 0.5
+    assert any(isinstance(e, Notice) and "pretrained may have been trained" in e.text for e in events)
+    header = newest_intact(Path(result.run_dir))[1].header
+    assert (header.config["init"], header.rounded) == ("pretrained", None)
+    assert "test_top1" not in header.metrics
+
+
+def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = short_run(Path(), name="pretrained", epochs=1)
+    assert result.run_dir == "pretrained"
+    assert result.checkpoint == result.measured.checkpoint
+    assert Path(result.checkpoint).parent == Path("pretrained", "checkpoints")
+
+
 def test_a_run_from_a_foreign_checkpoint_is_resumed_without_that_file(tmp_path):
     path = tmp_path / "f.ckpt"
     torch.save(lived_in("projection").state_dict(), path)

@@ -1,0 +1,394 @@
+"""Packages a checkpoint as `pretrained`, and makes its model card from measurements.
+
+    python examples/model_card.py RUN [--dtype fp16]   stores RUN rounded, measures it beside RUN, writes the card
+    python examples/model_card.py                      measures the packaged file anew, and writes the card
+    python examples/model_card.py --text               writes the card anew from the measurements that are there
+    python examples/model_card.py --check              exits with 1 where file, measurements and card do not agree
+
+RUN is a run directory or any other checkpoint; of a run directory the training time is known too. The three files lie
+in resnetcli/weights: `pretrained.safetensors`, `pretrained.json` (digest and measurements) and `pretrained.md`, in
+which no number is typed by hand. It takes three measurements of 10,000 images, or one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.format import ModelHeader, entry_for, read_model_header
+from resnetcli.checkpoints.packaged import FOLDER, Packaged, packaged_file, read_about
+from resnetcli.cli.recipes import read_recipe, recipe_names
+from resnetcli.config import PRETRAINED, CompareConfig, EvaluateConfig, TrainConfig
+from resnetcli.data.cifar10 import SHA256
+from resnetcli.engine.runtime import processor_name, versions
+from resnetcli.errors import ResnetCliError
+from resnetcli.reporting import text
+from resnetcli.reporting.console import stderr
+from resnetcli.reporting.progress import observer
+from resnetcli.results import CompareResult, Interval, Scores
+from resnetcli.services.checkpoints import export
+from resnetcli.services.compare import compare
+from resnetcli.services.evaluate import evaluate
+from resnetcli.services.machine import runtime_for
+
+MAX_BYTES = 20_000_000
+CHOSEN_BY = {
+    "val": "The epoch with the best accuracy on the validation images was taken.",
+    "none": "Nothing was chosen: these are the weights of the last epoch.",
+    "user": "This checkpoint was named by hand.",
+    "unknown": "Unknown: the file does not say.",
+}
+TRAINING_IMAGES = 50_000
+WIDTH = 110
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", metavar="RUN", help="what to package")
+    parser.add_argument("--dtype", choices=("fp16", "bf16"), default="fp16", help="how weights are stored [fp16]")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--text", action="store_true", help="only write the card anew, without measuring")
+    only.add_argument("--check", action="store_true", help="only hold the three files against each other")
+    given = parser.parse_args()
+    if given.run and (given.text or given.check):
+        parser.error("--text and --check go by what is packaged: leave out RUN")
+    try:
+        if given.check:
+            check()
+            return
+        if given.text:
+            write_card()
+            return
+        if given.run:
+            export(given.run, packaged_file(PRETRAINED), force=True, dtype=given.dtype)
+        measure(given.run)
+    except ResnetCliError as error:
+        sys.exit(f"error: {error.message}\n{error.hint}")
+    print(f"wrote {FOLDER / PRETRAINED}.safetensors, .json and .md")
+
+
+def measure(run: str | None) -> None:
+    """Measures the packaged file, beside `run` if there is one, and writes what was found and the card."""
+    file = entry_for(packaged_file(PRETRAINED))
+    if file.size >= MAX_BYTES:
+        sys.exit(f"{file.size:,} bytes are too many to package: the limit is {MAX_BYTES:,}")
+    kept = {} if run else {name: read_about(PRETRAINED).card.get(name) for name in ("rounding", "training")}
+    if not run and not kept["rounding"]:
+        sys.exit("the last measurement was cut short: name RUN again")
+    write(Packaged(file=file, metrics={}, card={}))  # it can be opened by its name from here on
+    with observer(stderr()) as on_event:
+        measured = evaluate(EvaluateConfig(), on_event=on_event)
+        if run:
+            pair = compare(CompareConfig(checkpoint_a=run, checkpoint_b=PRETRAINED), on_event=on_event)
+            kept = {"rounding": rounding(pair), "training": training(Path(run))}
+    runtime = runtime_for(measured.device, 0, "fp32")
+    card = {
+        **kept,
+        "evaluation": measured.model_dump(mode="json", exclude={"files"}),
+        "versions": versions(runtime),
+        "processor": processor_name(),
+    }
+    scores = measured.scores
+    metrics = {"test_top1": scores.top1.value, "test_top5": scores.top5.value, "test_nll": scores.nll}
+    write(Packaged(file=file, metrics=metrics, card=json.loads(json.dumps(card))))
+    write_card()
+
+
+def write_card() -> None:
+    """Writes the card."""
+    storage.write_file(FOLDER / f"{PRETRAINED}.md", card_text().encode())
+
+
+def write(about: Packaged) -> None:
+    """Writes the measurements."""
+    storage.write_file(FOLDER / f"{PRETRAINED}.json", (about.model_dump_json(indent=1) + "\n").encode())
+
+
+def rounding(pair: CompareResult) -> dict[str, Any]:
+    """What the card says of both sides; not where the original lies."""
+    sides = {
+        name: side.model_dump(mode="json", exclude={"checkpoint"}) for name, side in (("a", pair.a), ("b", pair.b))
+    }
+    paired = pair.paired.model_dump(mode="json", exclude={"classes"})
+    return {**sides, "paired": paired, "difference_interval": pair.difference_interval}
+
+
+def training(run: Path) -> dict[str, Any] | None:
+    """Epochs and seconds of a run directory; None of anything else."""
+    try:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    except OSError:
+        return None
+    return {"epochs": len(rows), "seconds": sum(row["seconds"] for row in rows)}
+
+
+def check() -> None:
+    """Exits with 1 where the digest, the card or the recorded accuracy is not that of the packaged file."""
+    about = read_about(PRETRAINED)
+    if entry_for(packaged_file(PRETRAINED)) != about.file:
+        sys.exit("pretrained.safetensors is not the file that was measured: run examples/model_card.py")
+    if (FOLDER / f"{PRETRAINED}.md").read_text("utf-8") != card_text():
+        sys.exit("pretrained.md is not what the measurements say: run examples/model_card.py")
+
+
+def card_text() -> str:
+    """The model card of the packaged file, from its header and from its measurements alone."""
+    about = read_about(PRETRAINED)
+    header = read_model_header(packaged_file(PRETRAINED))
+    found: dict[str, Any] = about.card
+    evaluation = found["evaluation"]
+    scores = Scores.model_validate(evaluation["scores"])
+    parts = [
+        _summary(header, scores),
+        _data(),
+        _training(header, found["training"]),
+        _protocol(header, scores, evaluation),
+        _accuracy(scores),
+        _calibration(scores, evaluation),
+        _rounding(header, found["rounding"]),
+        _limits(scores),
+        _file(header, about, found),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _summary(header: ModelHeader, scores: Scores) -> str:
+    what = _prose(
+        "The weights that come with resnetcli: the simplified ResNet-50 for 32×32 images with",
+        f"{header.architecture.shortcut} shortcuts, trained on CIFAR-10. Top-1 accuracy on its 10,000 test images,",
+        f"single view: **{_share(scores.top1)}**.",
+    )
+    made = _prose(
+        "Every number here is made by `python examples/model_card.py` from the file's header and from measurements of",
+        "this very file, which stand in `pretrained.json`.",
+    )
+    return f"""
+# `pretrained`
+
+{what}
+
+```
+resnetcli predict photo.jpg
+resnetcli evaluate
+resnetcli inspect
+resnetcli train --init pretrained --recipe seed --epochs 1
+```
+
+{made}"""
+
+
+def _data() -> str:
+    what = _prose(
+        "CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of ten classes. These are the SHA-256 of",
+        "the six batches in the official binary layout, against which the tool holds the images at every loading:",
+    )
+    return f"""
+## Data
+
+{what}
+
+{_table(("batch", "sha256"), ((name, f"`{digest}`") for name, digest in SHA256.items()))}"""
+
+
+def _training(header: ModelHeader, spent: dict[str, Any] | None) -> str:
+    time = ""
+    if spent is not None:
+        time = f"Training took {text.duration(spent['seconds'])} for {spent['epochs']} epochs, validation not counted."
+    what = _prose(
+        f"The weights are those after epoch {header.epoch:g} of {header.config['epochs']}, step {header.step:,}; one",
+        f"run, one seed. {time} On: {_named(header.versions)}. All settings:",
+    )
+    return f"""
+## Recipe
+
+```
+{command(header.config)}
+```
+
+{what}
+
+{_table(("setting", "value"), ((f"`{name}`", f"{value}") for name, value in header.config.items()))}"""
+
+
+def command(config: dict[str, object]) -> str:
+    """The command line that has these settings: whatever the recipe and the defaults do not say."""
+    recipe = str(config["recipe"])
+    usual: dict[str, object] = TrainConfig().model_dump(mode="json") | {"recipe": recipe}
+    if recipe in recipe_names():
+        usual |= read_recipe(recipe).values
+    words = ["resnetcli train"] if recipe == TrainConfig().recipe else [f"resnetcli train --recipe {recipe}"]
+    for name, value in config.items():
+        if value is None or value == usual.get(name) or (name, value) == ("device", "cpu"):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{flag}")
+        else:
+            words.append(f"--{flag} {value}")
+    return " ".join(words)
+
+
+def _protocol(header: ModelHeader, scores: Scores, evaluation: dict[str, Any]) -> str:
+    fraction, protocol = header.val_fraction or 0.0, evaluation["protocol"]
+    kept = TRAINING_IMAGES - round(TRAINING_IMAGES * fraction)
+    split = f"{kept:,} training images"
+    if fraction:
+        split += f"; {TRAINING_IMAGES - kept:,} others, stratified and drawn with seed {header.split_seed}, validated"
+    val = header.metrics.get("val_top1")
+    what = _prose(
+        f"Trained on {split}. {CHOSEN_BY[header.chosen_by]}",
+        "" if val is None else f"Accuracy on the validation images: {text.percent(val)}.",
+        f"Measured on the {protocol['split']} split of {protocol['data']}, which chose nothing, neither epoch nor",
+        f"setting: {scores.images:,} images, one view of each, in {evaluation['precision']}. Intervals are",
+        f"{protocol['interval']}; they speak of the choice of test images, not of that of the seed.",
+    )
+    return f"""
+## Protocol
+
+{what}"""
+
+
+def _accuracy(scores: Scores) -> str:
+    names = [score.name for score in scores.classes]
+    rows = []
+    for index, score in sorted(enumerate(scores.classes), key=lambda item: item[1].accuracy.value):
+        wrong = {i: count for i, count in enumerate(scores.confusion[index]) if i != index}
+        other = max(wrong, key=lambda i: wrong[i])
+        rows.append(
+            (
+                score.name,
+                text.percent(score.accuracy.value),
+                text.interval(score.accuracy),
+                text.percent(score.precision),
+                text.percent(score.f1),
+                f"{names[other]} ({wrong[other]})" if wrong[other] else "–",
+            )
+        )
+    header = ("class", "accuracy", "95 % interval", "precision", "F1", "most often taken for")
+    return f"""
+## Accuracy
+
+{_table(("", ""), (("top-1", _share(scores.top1)), ("top-5", _share(scores.top5))))}
+
+Classes, worst first; the accuracy of a class is its recall, over {scores.classes[0].support:,} images each:
+
+{_table(header, rows)}"""
+
+
+def _calibration(scores: Scores, evaluation: dict[str, Any]) -> str:
+    temperature, bare = evaluation.get("temperature"), evaluation.get("uncalibrated")
+    note = "Probabilities are the softmax of the logits as they are."
+    if temperature is not None:
+        note = f"Logits are divided by the temperature {temperature:.3f}, which the header carries, before the softmax."
+        if bare is not None:
+            note += f" Without it: NLL {bare['nll']:.4f}, ECE {text.percent(bare['ece'])}."
+    what = _prose(
+        f"NLL {scores.nll:.4f} nats per image, ECE {text.percent(scores.ece)} in {len(scores.calibration)} bins.", note
+    )
+    rows = (
+        (
+            f"{b.low:.2f}–{b.high:.2f}",
+            text.count(b.count),
+            text.percent(b.confidence, 1),
+            text.percent(b.accuracy, 1),
+        )
+        for b in scores.calibration
+        if b.count
+    )
+    return f"""
+## Calibration
+
+{what}
+
+{_table(("top probability", "images", "its mean", "right"), rows)}"""
+
+
+def _rounding(header: ModelHeader, pair: dict[str, Any]) -> str:
+    paired, difference = pair["paired"], pair["paired"]["difference"]
+    assert header.rounded is not None  # `main` packages nothing else
+    before = _prose(
+        f"Convolutions and head are stored in {header.rounded.dtype} and computed in float32; BatchNorm is stored in",
+        f"float32. The largest error of a weight is {header.rounded.largest_error:.2g}. On the same images:",
+    )
+    after = _prose(
+        f"Only the former is right on {paired['only_a']} images, only the latter on {paired['only_b']}",
+        f"(McNemar, mid-p: {text.p_value(paired['p'])}): {text.points(difference['value'])} points, from",
+        f"{text.points(difference['low'])} to {text.points(difference['high'])} ({pair['difference_interval']}).",
+    )
+    rows = (
+        (name, _share(Interval(**side["top1"])), f"{side['nll']:.4f}", text.percent(side["ece"]))
+        for name, side in (("as trained", pair["a"]), ("as stored", pair["b"]))
+    )
+    return f"""
+## Rounding
+
+{before}
+
+{_table(("weights", "top-1", "NLL", "ECE"), rows)}
+
+{after}"""
+
+
+def _limits(scores: Scores) -> str:
+    worst = min(scores.classes, key=lambda score: score.accuracy.value).name
+    limits = (
+        "It knows ten classes and answers with one of them whatever the picture shows. A picture of something else "
+        "gets an answer too, which can be a confident one.",
+        "It sees 32×32 pixels. A photograph is squeezed to that, and something small in it is lost.",
+        "Its accuracy is that on CIFAR-10, whose test images were collected and labelled together with its training "
+        "images, and some of which nearly repeat one of these (Barz and Denzler 2020). Expect less of your own "
+        "pictures: measure it.",
+        f"Classes differ, and {worst} is the worst: where one of them matters, read the table, not the overall figure.",
+        "It is made for learning about training and measuring. Nobody's safety, health or rights should hang on it.",
+    )
+    lines = (textwrap.fill(limit, WIDTH, initial_indent="- ", subsequent_indent="  ") for limit in limits)
+    return "## Limits\n\n" + "\n".join(lines)
+
+
+def _file(header: ModelHeader, about: Packaged, found: dict[str, Any]) -> str:
+    rows = (
+        ("file", f"`{PRETRAINED}.safetensors`"),
+        ("sha256", f"`{about.file.sha256}`"),
+        ("size", f"{about.file.size:,} bytes"),
+        ("training began", str(header.created)),
+        ("measured on", f"{found['processor']}; {_named(found['versions'])}"),
+    )
+    what = _prose(
+        "Digest and size are checked whenever the weights are loaded. `resnetcli checkpoints show pretrained` shows",
+        "the header, `resnetcli evaluate` measures again.",
+    )
+    return f"""
+## File
+
+{_table(("", ""), rows)}
+
+{what}"""
+
+
+def _prose(*parts: str) -> str:
+    """One paragraph."""
+    words = " ".join(" ".join(parts).split())
+    return textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _named(versions_: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions_.items())
+
+
+def _share(value: Interval) -> str:
+    return f"{text.percent(value.value)} ({text.interval(value)})"
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""One file that can be copied anywhere: weights, rounded if asked for, and a header without what is only true here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnetcli.checkpoints.format import ModelHeader, Rounding
+from resnetcli.config import StoredPrecision
+from resnetcli.errors import CheckpointError
+
+DTYPES: dict[StoredPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+LOCAL = ("output_dir", "name", "data_dir", "cache_dir", "source")
+"""Settings that say where things lie on the machine of the training; none of them has a say in the weights."""
+PATHS = ("recipe", "init")
+"""Settings that may be paths, of which only the name travels."""
+
+
+def rounded(
+    weights: dict[str, Tensor], header: ModelHeader, dtype: StoredPrecision
+) -> tuple[dict[str, Tensor], ModelHeader]:
+    """Convolutions and head in `dtype`, with a header that says so and by how much a weight moved.
+
+    What has one dimension stays float32: it is BatchNorm, whose variances may leave the range of fp16, and less than
+    1 % of the bytes. Raises CheckpointError where a weight has no place in the range of `dtype`.
+    """
+    if dtype == "fp32":
+        return weights, header
+    small = {name: t.to(DTYPES[dtype]) if t.ndim > 1 else t for name, t in weights.items()}
+    errors = {name: (small[name].float() - t).abs().max().item() for name, t in weights.items() if t.ndim > 1}
+    for name, error in errors.items():
+        if not math.isfinite(error):
+            largest, limit = weights[name].abs().max().item(), torch.finfo(DTYPES[dtype]).max
+            raise CheckpointError(f"{name} holds {largest:g}, and {dtype} ends at {limit:g}", "store it as fp32")
+    largest_error = max(errors.values(), default=0.0)
+    before = header.rounded
+    if before is not None:
+        if not largest_error:  # it was of this precision already
+            return small, header
+        largest_error += before.largest_error
+    return small, header.model_copy(update={"rounded": Rounding(dtype=dtype, largest_error=largest_error)})
+
+
+def without_places(header: ModelHeader) -> ModelHeader:
+    """The header without paths of the machine that it was written on."""
+    config = {name: value for name, value in header.config.items() if name not in LOCAL}
+    config |= {name: Path(value).name for name in PATHS if isinstance(value := config.get(name), str)}
+    recipe = None if header.recipe is None else Path(header.recipe).name
+    return header.model_copy(update={"config": config, "recipe": recipe})
