@@ -54,8 +54,7 @@ def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
             return expected.exit_code
         except OSError:
             discard_stdout()  # a full disk, and stdout is a file on it: what is left is stderr
-    with suppress(OSError):  # where stderr is gone too, the exit code still tells
-        render_error(expected, stderr())
+    render_error(expected, stderr())  # where stderr is gone too, the exit code still tells
     return expected.exit_code
 
 
