@@ -11,6 +11,7 @@ from resnetcli.engine.graphs import WARMUP_STEPS
 from resnetcli.engine.runtime import peak_memory
 from resnetcli.events import OnEvent
 from resnetcli.results import DryRunResult
+from resnetcli.services.advice import advice
 from resnetcli.services.networks import for_inference
 from resnetcli.services.run_folder import check_run_folder
 from resnetcli.services.setup import Setup, prepare_new
@@ -23,7 +24,8 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
     """Takes real steps on real data and writes no run. `origins` says where each setting came from."""
     check_run_folder(config)
     setup = prepare_new(config, on_event)
-    first_loss, step_seconds = _steps(setup)
+    with advice(setup.config, setup.trainer.batches.batch_size):
+        first_loss, step_seconds = _steps(setup)
     trainer, val_images = setup.trainer, len(setup.val[1])
     measured_images = setup.config.epochs * val_images + len(setup.dataset.test.labels)
     state = [*trainer.model.state_dict().values(), *trainer.state().values()]

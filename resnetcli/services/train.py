@@ -28,6 +28,7 @@ from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
 from resnetcli.results import TrainResult
+from resnetcli.services.advice import advice
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
@@ -104,9 +105,10 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     on_event(_started(setup, run_dir))
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
-    reason = trainer.run(
-        validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
-    )
+    with advice(setup.config, trainer.batches.batch_size, run_dir):
+        reason = trainer.run(
+            validate=_validator(setup, stop), save=_saver(setup, manager, on_event), on_event=watch, stop=stop
+        )
     if reason == "stopped":
         stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
     test, used = None, best_first(run_dir)[0]
