@@ -21,6 +21,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 ENV_PREFIX = "RESNETCLI_"
 DEFAULT_RECIPE = "quick"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DEVICES = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 IMAGE_SIZE = 32
 """Pixels a side of the images that the network is made for."""
 
@@ -45,7 +46,7 @@ class ComputeOptions(Config):
         "auto",
         "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
         panel="Machine",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        pattern=DEVICES,
     )
     threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
 
@@ -276,6 +277,26 @@ class InferenceOptions(ComputeOptions):
     )
     tta: bool = option(
         False, "Test-time augmentation: average over the image and its mirror image.", panel="Measurement"
+    )
+
+
+class ReplayConfig(Config):
+    """Recorded steps of a run, computed once more. What is not stated here is as it was in the run."""
+
+    steps: int | None = option(
+        None, "With --replay: the newest two checkpoints that lie at most so far apart.", panel="Replay", unit="steps", ge=1
+    )
+    device: str | None = option(
+        None, "With --replay: where to compute (default: as the run).", panel="Replay", pattern=DEVICES
+    )
+    threads: int | None = option(
+        None, "With --replay: CPU threads (default: as the run).", panel="Replay", ge=0, le=4096
+    )
+    data_dir: Path | None = option(
+        None, "With --replay: folder searched for CIFAR-10 archives (default: as the run).", panel="Replay"
+    )
+    cache_dir: Path | None = option(
+        None, "With --replay: folder that keeps the verified CIFAR-10 (default: as the run).", panel="Replay"
     )
 
 
