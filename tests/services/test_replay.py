@@ -1,7 +1,7 @@
 """A replay finds what it should: nothing where a run is as it was, and the part where it is not."""
 
-import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,10 +9,12 @@ import torch
 from resnetcli.checkpoints.format import MANIFEST_FILE, MODEL_FILE, TRAINER_FILE, encode, manifest_for
 from resnetcli.checkpoints.manager import newest_intact, step_folders
 from resnetcli.config import ReplayConfig
-from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.events import Progress, ignore
+from resnetcli.errors import CheckpointError, Interrupted, UsageError
+from resnetcli.events import Progress, StepDone, ignore
+from resnetcli.interrupts import StopRequest
 from resnetcli.services.replay import replay
-from tests.services.runs import short_run
+from resnetcli.services.train import train
+from tests.services.runs import short_config, short_run
 
 ALL = ReplayConfig()
 
@@ -104,11 +106,18 @@ def test_another_machine_is_named(copy):
     assert result.equal
 
 
-def test_a_run_that_was_stopped_while_it_validated_is_replayed_to_there(copy):
-    config = json.loads((copy / "config.json").read_text())
-    assert config["epochs"] == 2
-    folder, snapshot = newest_intact(copy)
-    result = replay(copy, ALL, on_event=ignore)
-    assert result.equal
-    assert folder.name == "step-0000008"
-    assert snapshot.position.step == 0
+def test_a_run_that_was_stopped_while_it_validated_is_replayed_to_there(tmp_path):
+    stop = StopRequest()
+
+    def at_the_last_step(event):
+        if isinstance(event, StepDone) and event.step == 3:
+            stop.signum = signal.SIGINT
+
+    config = short_config(tmp_path, name="r", epochs=1, save_every=0.0, limit_train=48)
+    with pytest.raises(Interrupted):
+        train(config, stop=stop, on_event=at_the_last_step)
+    _, snapshot = newest_intact(tmp_path / "r")
+    assert (snapshot.position.epoch, snapshot.position.step) == (0, 3)
+    result = replay(tmp_path / "r", ALL, on_event=ignore)
+    assert (result.from_step, result.to_step, result.equal) == (2, 3, True)
+    assert "figures of epochs" not in parts(result)
