@@ -24,6 +24,7 @@ TestTimeAugmentation = Literal["none", "flip", "shift"]
 ENV_PREFIX = "RESNETCLI_"
 DEFAULT_RECIPE = "quick"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DEVICES = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 IMAGE_SIZE = 32
 """Pixels a side of the images that the network is made for."""
 PRETRAINED = "pretrained"
@@ -50,7 +51,7 @@ class ComputeOptions(Config):
         "auto",
         "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
         panel="Machine",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        pattern=DEVICES,
     )
     threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
 
@@ -321,6 +322,30 @@ class InferenceOptions(ComputeOptions):
         "Divide logits by the temperature in the checkpoint, fitted on the validation images of its run, so that "
         "probabilities mean what they say; no answer changes. A checkpoint without one is taken as it is.",
         panel="Measurement",
+    )
+
+
+class ReplayConfig(Config):
+    """Recorded steps of a run, computed once more. What is not stated here is as it was in the run."""
+
+    steps: int | None = option(
+        None,
+        "With --replay: the newest two checkpoints that lie at most so far apart.",
+        panel="Replay",
+        unit="steps",
+        ge=1,
+    )
+    device: str | None = option(
+        None, "With --replay: where to compute (default: as the run).", panel="Replay", pattern=DEVICES
+    )
+    threads: int | None = option(
+        None, "With --replay: CPU threads (default: as the run).", panel="Replay", ge=0, le=4096
+    )
+    data_dir: Path | None = option(
+        None, "With --replay: folder searched for CIFAR-10 archives (default: as the run).", panel="Replay"
+    )
+    cache_dir: Path | None = option(
+        None, "With --replay: folder that keeps the verified CIFAR-10 (default: as the run).", panel="Replay"
     )
 
 

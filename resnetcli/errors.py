@@ -2,18 +2,20 @@
 
     ResnetCliError                 1   a bug of ours, unless a subclass says otherwise
      ├─ UsageError                 2   an option, a config key or a combination of them is wrong
+     │   └─ NotEnoughMemoryError   2   what was asked for does not fit into this machine
      ├─ DataError                  3   a data set or an image is missing, damaged or not what it claims
      ├─ CheckpointError            4   a checkpoint is missing, damaged, foreign or does not fit
      ├─ DivergedError              5   the loss or a gradient stopped being finite
      ├─ RunInUseError              6   another process holds the run directory
      └─ StorageError               7   the disk is full, read-only or refuses
-    Interrupted              130/143   SIGINT or SIGTERM; what could be saved was saved
+    Interrupted          129/130/143   SIGHUP, SIGINT or SIGTERM; what could be saved was saved
 
 An expected error carries what was wrong (with the value), and a hint: what to do next. It is shown without a traceback.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -35,6 +37,10 @@ class ResnetCliError(Exception):
 class UsageError(ResnetCliError):
     exit_code = 2
     kind = "usage"
+
+
+class NotEnoughMemoryError(UsageError):
+    kind = "memory"
 
 
 class DataError(ResnetCliError):
@@ -81,3 +87,18 @@ class Interrupted(BaseException):
 
 Expected = ResnetCliError | Interrupted
 """What is shown as a message instead of a traceback."""
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED", "ALLOCATION_FAILED")
+"""What torch and the libraries below it say, in exceptions that have no type of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left, of this machine or of its GPU. Torch's own class is told by its name, since
+    torch must not be imported here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
+    )

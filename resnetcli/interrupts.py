@@ -1,4 +1,4 @@
-"""One object that knows whether SIGINT or SIGTERM has arrived, and how politely to leave."""
+"""One object that knows whether SIGINT, SIGTERM or SIGHUP has arrived, and how politely to leave."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from types import FrameType
 
 from resnetcli.errors import Interrupted
 
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+"""What a terminal sends that is closed, or a connection that breaks. Windows has none."""
+
 
 class StopRequest:
     """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and
-    the work saves and raises by itself. A second signal leaves at once, whatever is going on.
+    the work saves and raises by itself. A second signal leaves at once, whatever is going on; unless it is a hang-up,
+    which the kernel sends, and the shell once more, when nobody is there any longer to be in a hurry.
     """
 
     def __init__(self) -> None:
@@ -25,9 +29,18 @@ class StopRequest:
         return self.signum is not None
 
     def install(self) -> None:
-        """Take over SIGINT and SIGTERM of this process (main thread only)."""
+        """Take over SIGINT, SIGTERM and SIGHUP of this process (main thread only); a SIGHUP that `nohup` has switched
+        off stays so."""
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
+        if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
+            signal.signal(HANG_UP, self._handle)
+
+    def uninstall(self) -> None:
+        """The work is done: what is left is the interpreter's own end, which a signal may shorten."""
+        for signum in (signal.SIGINT, signal.SIGTERM, HANG_UP):
+            if signum is not None and signal.getsignal(signum) == self._handle:
+                signal.signal(signum, signal.SIG_DFL)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -44,6 +57,8 @@ class StopRequest:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
+            if signum == HANG_UP:
+                return
             _say("left at once; the newest checkpoint on disk is whole")
             os._exit(128 + signum)  # the second signal: no clean-up, as asked
         self.signum = signum

@@ -398,6 +398,45 @@ class CheckpointProblem(Result):
     message: str
 
 
+class ReplayedPart(Result):
+    """One part of a checkpoint beside what the replay came to: how many of its tensors or figures differ."""
+
+    name: str
+    count: int
+    different: int
+    first: str | None = None
+    """The first that differs, recorded and replayed."""
+    max_difference: float | None = None
+    """Of the numbers that differ; null where none do."""
+
+
+class ChangedVersion(Result):
+    """Something that bit-identical repetition depends on, and that is not what it was."""
+
+    name: str
+    recorded: str
+    here: str
+
+
+class ReplayResult(Result):
+    """Recorded steps, computed once more: does this machine come to what the run has saved?"""
+
+    from_checkpoint: str
+    to_checkpoint: str
+    from_step: int
+    to_step: int
+    equal: bool
+    parts: tuple[ReplayedPart, ...]
+    recorded_sha256: str
+    """Of all tensors of the later checkpoint, by name."""
+    replayed_sha256: str
+    changed: tuple[ChangedVersion, ...]
+    device: str
+    threads: int
+    precision: str
+    seconds: float
+
+
 class CheckpointsResult(Result):
     """Answer of `checkpoints list`, `show`, `verify`, `prune` and `export`."""
 
@@ -407,6 +446,8 @@ class CheckpointsResult(Result):
     problems: tuple[CheckpointProblem, ...] = ()
     removed: tuple[str, ...] = ()
     written: str | None = None
+    replay: ReplayResult | None = None
+    """Of `verify --replay`."""
 
 
 class BatchCheck(Result):

@@ -124,9 +124,15 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
-    """A safetensors file. Its bytes depend on nothing but the arguments."""
+    """A safetensors file. Its bytes depend on nothing but the arguments. Raises MemoryError."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(contiguous, {HEADER_KEY: header.model_dump_json()})
+    try:
+        return safetensors.torch.save(contiguous, {HEADER_KEY: header.model_dump_json()})
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        # Rust code that Python has no memory for panics (seen under RLIMIT_AS), which is no Exception.
+        raise MemoryError(f"no room to encode a checkpoint ({error})") from error
 
 
 def manifest_for(files: dict[str, bytes]) -> bytes:

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from resnetcli.cli.options import AsJson, examples, switch, takes
-from resnetcli.cli.resolve import Given, resolve
+from resnetcli.cli.resolve import Given, option_name, resolve
 from resnetcli.cli.runs import complete_checkpoint, complete_run
-from resnetcli.config import ExportConfig, TrainConfig
-from resnetcli.errors import CheckpointError
+from resnetcli.cli.session import session_of
+from resnetcli.config import ExportConfig, ReplayConfig, TrainConfig
+from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.results import CheckpointsResult
 
 app = typer.Typer(
@@ -55,19 +56,40 @@ def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) ->
     report(service.show(checkpoint), as_json)
 
 
-@app.command(epilog=examples("resnetcli checkpoints verify runs/quick-1"))
-@takes()
+@app.command(
+    epilog=examples("resnetcli checkpoints verify runs/quick-1", "resnetcli checkpoints verify runs/quick-1 --replay")
+)
+@takes(ReplayConfig)
 def verify(
     ctx: typer.Context,
+    given: Given,
     target: Annotated[str, _argument("CKPT_OR_RUN", EITHER, complete_checkpoint)],
+    replay: Annotated[
+        bool,
+        switch("replay", "Also compute recorded steps of the run once more, and compare bit for bit.", "Replay"),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hold every file against the size and digest in its manifest. Exit code 4 if anything is wrong."""
+    """Hold every file against the size and digest in its manifest. Exit code 4 if anything is wrong.
+
+    With --replay also train from one checkpoint of the run to the next, and hold the weights, the optimiser's state
+    and the losses that come out against what the run saved. It changes nothing.
+    """
+    if given.flags and not replay:
+        raise UsageError(f"{option_name(next(iter(given.flags)))} belongs to --replay", "add --replay")
+    config = resolve(ReplayConfig, given)
+
     from resnetcli.services import checkpoints as service
 
     result = service.verify(target)
+    if replay:
+        from resnetcli.services import replay as replaying
+
+        with session_of(ctx).observed() as on_event:
+            replayed = replaying.replay(service.run_directory(Path(target)), config, on_event=on_event)
+        result = result.model_copy(update={"replay": replayed})
     report(result, as_json)
-    if result.problems:
+    if result.problems or (result.replay is not None and not result.replay.equal):
         raise typer.Exit(CheckpointError.exit_code)
 
 

@@ -16,7 +16,15 @@ from typer._click import exceptions as click  # Typer >= 0.26 carries its own Cl
 
 from resnetcli.cli.session import Session
 from resnetcli.cli.suggest import suggestion
-from resnetcli.errors import Expected, Interrupted, ResnetCliError, StorageError, UsageError
+from resnetcli.errors import (
+    Expected,
+    Interrupted,
+    NotEnoughMemoryError,
+    ResnetCliError,
+    StorageError,
+    UsageError,
+    is_out_of_memory,
+)
 
 BROKEN_PIPE = 141
 """128 + SIGPIPE: what a shell reports for other programs whose reader has gone."""
@@ -54,8 +62,7 @@ def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
             return expected.exit_code
         except OSError:
             discard_stdout()  # a full disk, and stdout is a file on it: what is left is stderr
-    with suppress(OSError):  # where stderr is gone too, the exit code still tells
-        render_error(expected, stderr())
+    render_error(expected, stderr())  # where stderr is gone too, the exit code still tells
     return expected.exit_code
 
 
@@ -70,11 +77,13 @@ def explain(error: BaseException, session: Session) -> Expected:
         return Interrupted(signal.SIGINT, "interrupted by SIGINT")
     if isinstance(error, click.ClickException):
         return _usage(error)
+    if is_out_of_memory(error):
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        hint = "end what else uses it, or compute elsewhere: --device cpu, or another GPU"
+        return NotEnoughMemoryError(f"not enough memory ({reason})", hint)
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return StorageError(f"{where}{error.strerror or error}", STORAGE_HINTS.get(error.errno, ""))
-    if _is_out_of_memory(error):
-        return ResnetCliError(f"not enough memory ({error})", "try a smaller --batch-size, or a larger --grad-accum")
     return ResnetCliError(
         f"unexpected {type(error).__name__}: {error}",
         "this is a bug in resnetcli: please report it with what the same command prints with --debug",
@@ -106,15 +115,6 @@ def discard_stdout() -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's own class is told by its name, since torch must not be imported here; on the CPU it has none.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
 
 
 def _usage(error: click.ClickException) -> UsageError:

@@ -28,6 +28,7 @@ PANELS = (
     "Augmentation",
     "Measurement",
     "Checkpoints",
+    "Replay",
     "Output",
     "Machine",
     "Global",

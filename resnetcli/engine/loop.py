@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from resnetcli.config import TrainConfig
 from resnetcli.engine.averaging import make_average
 from resnetcli.engine.graphs import GraphedStep
+from resnetcli.engine.guard import DeviceGuard, magnitude
 from resnetcli.engine.optim import Optimizers, learning_rate_share
 from resnetcli.engine.readback import Readback
 from resnetcli.engine.runtime import Runtime, peak_memory
@@ -70,6 +71,9 @@ class Trainer:
         self.optimizers = Optimizers(model, config, runtime.precision)
         self.total_steps = config.epochs * batches.steps
         self.average = make_average(model, config, self.total_steps)
+        self.guard = DeviceGuard(runtime.device) if runtime.device.type == "cuda" else None
+        if self.guard:
+            self.optimizers.hold_by(self.guard.held)
         self.position = Position(sums=self._no_sums())
         self._compute = GraphedStep(self._step) if runtime.device.type == "cuda" else self._step
         self._saved_at: tuple[int, int] | None = None
@@ -98,8 +102,8 @@ class Trainer:
         """Trains to the end and returns "finished", "patience", or, saved in between, "max_time" or "stopped".
 
         `validate` returns loss and accuracy, or None where `stop` cut it short; (nan, nan) without a validation
-        split. `save` is given the validation metrics of the moment, none inside an epoch. Raises DivergedError; nothing
-        that is not finite is ever saved, and on a CPU it is raised before the weights change.
+        split. `save` is given the validation metrics of the moment, none inside an epoch. Raises DivergedError, with
+        the parameters as they were before the first bad step; nothing that is not finite is ever saved.
         """
         position, began = self.position, time.monotonic()
         if self._saved_at is None:
@@ -116,7 +120,7 @@ class Trainer:
                 self._save(save, {})
                 return "stopped"
             if not math.isnan(measured[1]) and not math.isfinite(measured[0]):
-                raise self._diverged(f"the validation loss is {measured[0]}", self._rate())
+                raise self._diverged(f"the validation loss is {measured[0]}", self.global_step)
             row = self._close_epoch(*measured)
             best = self._is_best(row)
             metrics = {"train_loss": row.train_loss, "train_top1": row.train_top1}
@@ -155,11 +159,12 @@ class Trainer:
             last = position.step == self.batches.steps
             if last or (now - reported >= REPORT_SECONDS and readback.idle):
                 reported = now
-                readback.ask(position.sums, (position.step, lr))
+                readback.ask(self._figures(), (position.step, lr))
             if (answer := readback.answer(wait=last)) is not None:
-                (loss, right, seen), (step, then_lr) = answer
+                (loss, right, seen, *guarded), (step, then_lr) = answer
+                self._check_guard(guarded)
                 if not math.isfinite(loss):
-                    raise self._diverged("the loss is not finite", then_lr, step)
+                    raise self._diverged("the loss is not finite", position.epoch * self.batches.steps + step)
                 if last:  # only now has the device done what it was given
                     now = time.monotonic()
                     position.seconds = before + now - start
@@ -177,7 +182,8 @@ class Trainer:
         """One optimiser step on a batch as of `Batches`; returns the learning rate.
 
         On a CPU raises DivergedError instead of stepping on a gradient that is not finite. On a GPU that would wait for
-        the device: there the loop looks at the loss when it reports, and at the weights before it saves them.
+        the device, which there leaves the weights alone by itself from that step on: the loop hears of it when it
+        reports, and before it validates or saves.
         """
         lr = self.optimizers.set_rate(learning_rate_share(self.global_step, self.batches.steps, self.config))
         self._compute(images, targets)
@@ -203,30 +209,46 @@ class Trainer:
             sums[1] += (logits.detach().argmax(1) == labels).sum()
         sums[0] += torch.stack(losses).sum()
         sums[2] += len(images)
-        if self.runtime.device.type == "cpu":
+        if self.guard:
+            self.guard.look(self._gradients(), sums[0])
+        elif self.runtime.device.type == "cpu":
             self.check_finite()
         self.optimizers.step()
         self.model.zero_grad(set_to_none=True)  # their memory serves what comes between two steps
 
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def _figures(self) -> Tensor:
+        """What the loop reads back: the sums, and behind them the guard's figures where there is one."""
+        return torch.cat([self.position.sums, self.guard.figures]) if self.guard else self.position.sums
+
     def check_finite(self) -> None:
         """Raises DivergedError unless the losses so far and the gradients of this moment are finite."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        total = sum((norm.float().sum() for norm in torch._foreach_norm(gradients)), self.position.sums[0].float())
-        if not math.isfinite(float(total)):
-            lr = self.config.lr * learning_rate_share(self.global_step, self.batches.steps, self.config)
-            raise self._diverged("loss or gradient is not finite", lr, self.position.step + 1)
+        if not math.isfinite(float(magnitude(self._gradients(), self.position.sums[0]))):
+            raise self._diverged("loss or gradient is not finite", self.global_step + 1)
 
     def check_weights(self) -> None:
         """Raises DivergedError unless the losses so far and all that would be saved of the network are finite."""
+        if self.guard:
+            self._check_guard(self.guard.figures.tolist())
         tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
-        total = sum((norm.float().sum() for norm in torch._foreach_norm(tensors)), self.position.sums[0].cpu().float())
-        if not math.isfinite(float(total)):
-            raise self._diverged("loss, weights or BatchNorm statistics are not finite", self._rate())
+        if not math.isfinite(float(magnitude(tensors, self.position.sums[0]))):
+            raise self._diverged("loss, weights or BatchNorm statistics are not finite", self.global_step)
 
-    def _diverged(self, what: str, lr: float, step: int | None = None) -> DivergedError:
-        where = f"epoch {self.position.epoch + 1}, step {step if step is not None else self.position.step}"
+    def _check_guard(self, figures: list[float]) -> None:
+        """Raises DivergedError where the guard has held a step."""
+        if figures and figures[1]:
+            raise self._diverged("loss or gradient is not finite", int(figures[1]))
+
+    def _diverged(self, what: str, global_step: int) -> DivergedError:
+        """The error for a step of the whole run, counted from 1."""
+        if not global_step:
+            return DivergedError(f"training cannot begin: {what}", "start from other weights")
+        epoch, step = divmod(global_step - 1, self.batches.steps)
+        lr = self.config.lr * learning_rate_share(global_step - 1, self.batches.steps, self.config)
         return DivergedError(
-            f"training diverged: {what} in {where} (lr {lr:g})",
+            f"training diverged: {what} in epoch {epoch + 1}, step {step + 1} (lr {lr:g})",
             f"try a lower learning rate, for instance --lr {self.config.lr / 4:g}, or --warmup-epochs 1",
         )
 
@@ -279,6 +301,8 @@ class Trainer:
         position.sums = self.position.sums.copy_(state["sums"])
         self.position = position
         self._saved_at = position.epoch, position.step
+        if self.guard:
+            self.guard.go_on_after(self.global_step)
         torch.set_rng_state(state["rng"])
         self.optimizers.load_state(_below("optimizer/", state))
         if self.average:

@@ -58,8 +58,10 @@ class Muon(torch.optim.Optimizer):
 
     Before its step each weight is scaled to norm √out: behind BatchNorm its length has no effect but on the step's
     relative size. Weights of one shape go through the iteration as one batch. `dtype` is the arithmetic of the
-    iteration.
+    iteration. Where the tensor `found_inf` is 1 a step leaves the weights as they are, as in torch's fused optimisers.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float, dtype: torch.dtype) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -80,9 +82,12 @@ class Muon(torch.optim.Optimizer):
                 ahead = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
                 orthogonal = orthogonalize(torch.stack([_as_matrix(update).to(self.dtype) for update in ahead]))
                 weights: list[Tensor] = list(params)
-                scales = [math.sqrt(shape[0]) / norm for norm in torch._foreach_norm(weights)]
-                torch._foreach_mul_(weights, scales)
+                scales = math.sqrt(shape[0]) / torch.stack(torch._foreach_norm(weights))
                 orthogonal = orthogonal.mul_(group["lr"])
+                if self.found_inf is not None:
+                    scales = torch.where(self.found_inf > 0, 1.0, scales)
+                    orthogonal = torch.where(self.found_inf > 0, 0.0, orthogonal)
+                torch._foreach_mul_(weights, scales.unbind())
                 for p, update in zip(params, orthogonal, strict=True):
                     _as_matrix(p).sub_(update)
 
@@ -143,6 +148,12 @@ class Optimizers:
             else:
                 group["lr"] = peak * share
         return self._peaks[0] * share
+
+    def hold_by(self, held: Tensor) -> None:
+        """While the tensor `held` is 1, a step changes no parameter. By the name that torch's gradient scaler gives it
+        in fused optimisers, which are all that there are on CPU and CUDA."""
+        for member in self.members:
+            member.found_inf = held  # type: ignore[attr-defined]
 
     def step(self) -> None:
         for member in self.members:

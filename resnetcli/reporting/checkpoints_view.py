@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY
-from resnetcli.results import CheckpointInfo, CheckpointsResult
+from resnetcli.results import CheckpointInfo, CheckpointsResult, ReplayResult
 
 KINDS = {
     "packaged": "weights that come with resnetcli",
@@ -65,12 +65,47 @@ def checkpoints_table(result: CheckpointsResult) -> Group:
         parts.append(Text.assemble(("damaged: ", "bold red"), f"{problem.path}: {problem.message}"))
     if result.command.endswith("verify") and not result.problems:
         parts.append(Text(f"{text.plural(len(result.checkpoints), 'checkpoint')} intact", style="green"))
+    if result.replay is not None:
+        parts += [Text(), *_replay(result.replay)]
     for path in result.removed:
         parts.append(Text(f"removed {path}"))
     if result.written is not None:
         parts.append(Text(f"wrote {result.written}"))
         parts += [Text(f"rounded {rounding}") for info in result.checkpoints if (rounding := _rounding(info))]
     return Group(*parts)
+
+
+def _replay(replay: ReplayResult) -> list[RenderableType]:
+    """What came out of recorded steps, part by part, and what to make of it."""
+    table = simple_table(f"Steps {text.count(replay.from_step + 1)} to {text.count(replay.to_step)}, replayed")
+    table.add_column("part", no_wrap=True)
+    table.add_column("compared", justify="right", no_wrap=True)
+    table.add_column("different", justify="right", no_wrap=True)
+    table.add_column("by at most", justify="right", no_wrap=True)
+    table.add_column("first of them", overflow="fold")
+    for part in replay.parts:
+        table.add_row(
+            part.name,
+            text.count(part.count),
+            Text(text.count(part.different), style="bold red" if part.different else "green"),
+            "" if part.max_difference is None else f"{part.max_difference:.3g}",
+            Text(part.first or ""),
+        )
+    lines: list[RenderableType] = [table]
+    machine = f"{replay.device}, {replay.precision}, {text.plural(replay.threads, 'thread')}"
+    if replay.equal:
+        lines.append(
+            Text(f"bit for bit what {replay.to_checkpoint} holds: sha256 {replay.recorded_sha256[:16]}…", style="green")
+        )
+    else:
+        lines.append(Text.assemble(("different", "bold red"), f" from what {replay.to_checkpoint} holds"))
+    lines += [
+        Text.assemble((f"{change.name} was {change.recorded}, is {change.here}", "yellow")) for change in replay.changed
+    ]
+    if replay.changed and not replay.equal:
+        lines.append(Text("equal results are promised only where none of this has changed"))
+    lines.append(Text(f"{replay.from_checkpoint} to {replay.to_checkpoint} on {machine}", style="dim"))
+    return lines
 
 
 def _list(checkpoints: tuple[CheckpointInfo, ...], level: int) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import IO, Literal, TextIO, cast
 
 from rich.console import Console
@@ -59,21 +60,62 @@ class _AsciiStream(io.TextIOBase):
         return self._stream.fileno()
 
 
+class _Optional(io.TextIOBase):
+    """Writes to a text stream for as long as it takes anything. A terminal that was closed, a pipe that nobody reads or
+    a full disk ends what is said about the work, never the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # rich asks it whether boxes may be drawn
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._fall_silent()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._fall_silent()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def _fall_silent(self) -> None:
+        """What is still in buffers goes nowhere; Python would fail once more when it flushes them at exit."""
+        with suppress(OSError, ValueError):  # a stream without a file descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
 def stdout() -> Console:
     """The console for results."""
     return console_for(sys.stdout)
 
 
 def stderr() -> Console:
-    """The console for progress and messages."""
-    return console_for(sys.stderr)
+    """The console for progress and messages: where they cannot be written, they are not."""
+    return console_for(sys.stderr, optional=True)
 
 
-def console_for(stream: TextIO) -> Console:
-    """A console that writes to `stream` as the environment and the stream's encoding allow."""
+def console_for(stream: TextIO, *, optional: bool = False) -> Console:
+    """A console that writes to `stream` as the environment and the stream's encoding allow; where `optional`, without
+    an error when the stream takes nothing any longer."""
     if isinstance(stream, io.TextIOWrapper):
         # Lone surrogates in file names cannot be encoded even as UTF-8, and a report must not die of one.
         stream.reconfigure(errors="replace")
+    if optional:
+        stream = cast(TextIO, _Optional(stream))
     terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     return Console(
         file=stream if _is_unicode(stream) else cast(IO[str], _AsciiStream(stream)),

@@ -20,7 +20,7 @@ NORMALIZATION = Normalization(mean=MEAN, std=STD)
 def list_run(run: Path) -> CheckpointsResult:
     """All checkpoints of a run, oldest first; damaged ones among the problems. Raises CheckpointError where there is
     no run."""
-    infos, problems = _survey(_run(run))
+    infos, problems = _survey(run_directory(run))
     return CheckpointsResult(command="checkpoints list", checkpoints=infos, problems=problems)
 
 
@@ -52,7 +52,7 @@ def verify(target: str) -> CheckpointsResult:
 
 def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
     """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError."""
-    _run(run)
+    run_directory(run)
     if dry_run:
         removed = manager.prunable(run, keep_last)
     else:
@@ -78,7 +78,8 @@ def export(target: str, out: Path, force: bool, dtype: StoredPrecision = "fp32")
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
 
 
-def _run(run: Path) -> Path:
+def run_directory(run: Path) -> Path:
+    """`run`, if it is a run directory. Raises CheckpointError."""
     if not run.is_dir() or not manager.is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
     return run

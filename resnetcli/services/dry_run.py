@@ -13,6 +13,7 @@ from resnetcli.engine.graphs import WARMUP_STEPS
 from resnetcli.engine.runtime import peak_memory
 from resnetcli.events import OnEvent
 from resnetcli.results import DryRunResult
+from resnetcli.services.advice import advice
 from resnetcli.services.networks import for_inference
 from resnetcli.services.run_folder import check_run_folder
 from resnetcli.services.setup import Setup, prepare_new
@@ -26,8 +27,10 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
     check_run_folder(config)
     setup = prepare_new(config, on_event)
     small = small_epochs(setup.config)
-    first_loss, step_seconds = _steps(setup, 0)
-    last_step_seconds = _steps(setup, setup.config.epochs - 1)[1] if 0 < small < setup.config.epochs else step_seconds
+    with advice(setup.config, setup.trainer.batches.batch_size):
+        first_loss, step_seconds = _steps(setup, 0)
+        grows = 0 < small < setup.config.epochs
+        last_step_seconds = _steps(setup, setup.config.epochs - 1)[1] if grows else step_seconds
     trainer, val_images = setup.trainer, len(setup.val[1])
     last = val_images if config.measure_on == "val" else len(setup.dataset.test.labels)
     measured_images = setup.config.epochs * val_images + last

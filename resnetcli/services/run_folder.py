@@ -6,11 +6,12 @@ import os
 from itertools import count
 from pathlib import Path
 
-from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, RunLock, step_folders
+from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, LOCK_FILE, check_not_in_use, step_folders
 from resnetcli.config import TrainConfig
 from resnetcli.errors import StorageError, UsageError
 
-OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", ".lock", ".holder")
+OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".holder")
 
 
 def check_run_folder(config: TrainConfig) -> None:
@@ -55,11 +56,16 @@ def _named(path: Path) -> Path:
     return path
 
 
+def check_still_unused(path: Path) -> None:
+    """For whoever holds the run's lock: another process may have used the folder since it was found unused."""
+    if step_folders(path):
+        hint = f"go on with --resume {path}, or choose another --name"
+        raise UsageError(f"{path}: a run of this name exists", hint)
+
+
 def _check_unused(path: Path) -> None:
     """A run that was stopped before it saved anything does not count; anything else in the folder does."""
-    if step_folders(path):
-        with RunLock(path):
-            hint = f"go on with --resume {path}, or choose another --name"
-            raise UsageError(f"{path}: a run of this name exists", hint)
-    if any(p.name not in OURS for p in path.iterdir()):
+    check_not_in_use(path)
+    check_still_unused(path)
+    if any(p.name not in OURS and not p.name.startswith(storage.TEMPORARY) for p in path.iterdir()):
         raise UsageError(f"{path}: a folder of this name exists and is not empty", "choose another --name")

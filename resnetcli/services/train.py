@@ -25,16 +25,16 @@ from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
-from resnetcli.engine.runtime import versions
 from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
 from resnetcli.results import Calibration, TrainResult
+from resnetcli.services.advice import advice
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import for_inference, open_network
-from resnetcli.services.run_folder import check_run_folder, new_run_folder
+from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
 from resnetcli.services.setup import Setup, prepare, prepare_new
 
 
@@ -45,6 +45,7 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
     with stop.deferred():
         run_dir = new_run_folder(config)
         with RunLock(run_dir):
+            check_still_unused(run_dir)
             manager = CheckpointManager(run_dir, config.keep_last)
             storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
             return _run(setup, run_dir, manager, stop, on_event)
@@ -58,24 +59,37 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
     with RunLock(run):
         folder, snapshot = newest_intact(run)
-        config = _read_config(run).model_copy(update={"max_time": None, **overrides})
+        config = read_config(run).model_copy(update={"max_time": None, **overrides})
         manager = CheckpointManager(run, config.keep_last)
         for reason in manager.set_damaged_aside():
             on_event(Notice(f"{reason}; going on from {folder.name}", warning=True))
-        runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
-        for name, now in versions(runtime).items():
-            if (then := snapshot.position.versions.get(name)) != now:
-                text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
-                on_event(Notice(text, warning=True))
-        start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
-        setup = prepare(config, runtime, start, on_event)
-        setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
-        restore(setup, snapshot, folder)
+        setup = reopen(config, folder, snapshot, on_event)
+        for name, then, now in changed_versions(setup, snapshot):
+            text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
+            on_event(Notice(text, warning=True))
         with stop.deferred():
             return _run(setup, run, manager, stop, on_event)
 
 
-def _read_config(run: Path) -> TrainConfig:
+def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEvent) -> Setup:
+    """The parts of a run, as they were when `snapshot` was saved in `folder`. Raises CheckpointError."""
+    runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
+    start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
+    setup = prepare(config, runtime, start, on_event)
+    setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
+    restore(setup, snapshot, folder)
+    return setup
+
+
+def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """Names, then and now, of what bit-identical repetition depends on and is not what it was."""
+    then = snapshot.position.versions
+    return [
+        (name, then.get(name, "unknown"), now) for name, now in setup.header.versions.items() if then.get(name) != now
+    ]
+
+
+def read_config(run: Path) -> TrainConfig:
     path = run / CONFIG_FILE
     try:
         return parse(path.read_bytes(), TrainConfig, path)
@@ -107,10 +121,11 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
-    validation = _Validation(setup, stop)
-    reason = trainer.run(
-        validate=validation, save=_saver(setup, validation, manager, on_event), on_event=watch, stop=stop
-    )
+    validation = Validation(setup, stop)
+    with advice(setup.config, trainer.batches.batch_size, run_dir):
+        reason = trainer.run(
+            validate=validation, save=_saver(setup, validation, manager, on_event), on_event=watch, stop=stop
+        )
     if reason == "stopped":
         stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
     measured, used = None, best_first(run_dir)[0]
@@ -162,10 +177,11 @@ class _HistoryWriter:
         write_history(self.run_dir, self.trainer.position.history)
 
 
-class _Validation:
-    """Measures the network on the validation split, and says of the same logits how far they can be trusted."""
+class Validation:
+    """Loss and accuracy on the validation split, and of the same logits how far they can be trusted; (nan, nan) where
+    there is no such split, None where `stop` cut it short."""
 
-    def __init__(self, setup: Setup, stop: StopRequest) -> None:
+    def __init__(self, setup: Setup, stop: Callable[[], bool]) -> None:
         self.setup, self.stop = setup, stop
         self.calibration: Calibration | None = None
         """Of the weights that were measured last."""
@@ -183,31 +199,37 @@ class _Validation:
 
 
 def _saver(
-    setup: Setup, validation: _Validation, manager: CheckpointManager, on_event: OnEvent
+    setup: Setup, validation: Validation, manager: CheckpointManager, on_event: OnEvent
 ) -> Callable[[dict[str, float]], None]:
-    trainer = setup.trainer
-
     def save(metrics: dict[str, float]) -> None:
-        start, at = time.perf_counter(), trainer.position
-        with trainer.averaged():
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in trainer.model.state_dict().items()}
-        epoch = at.epoch + at.step / trainer.batches.steps
-        calibration = validation.calibration if "val_loss" in metrics else None  # else of other weights than these
-        update = {"step": trainer.global_step, "epoch": epoch, "metrics": metrics, "calibration": calibration}
-        header = setup.header.model_copy(update=update)
-        position = TrainerHeader(
-            epoch=at.epoch,
-            step=at.step,
-            global_step=trainer.global_step,
-            seconds=at.seconds,
-            total_seconds=at.total_seconds,
-            history=tuple(at.history),
-            versions=setup.header.versions,
-        )
-        path = manager.save(Snapshot(weights, header, trainer.state(), position))
-        on_event(CheckpointSaved(path, trainer.global_step, time.perf_counter() - start))
+        start = time.perf_counter()
+        path = manager.save(take_snapshot(setup, metrics, validation.calibration))
+        on_event(CheckpointSaved(path, setup.trainer.global_step, time.perf_counter() - start))
 
     return save
+
+
+def take_snapshot(setup: Setup, metrics: dict[str, float], validated: Calibration | None) -> Snapshot:
+    """All that a checkpoint of this moment holds; `validated` is the calibration of the last validation. The trainer's
+    tensors are its own, not copies."""
+    trainer = setup.trainer
+    at = trainer.position
+    with trainer.averaged():
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in trainer.model.state_dict().items()}
+    epoch = at.epoch + at.step / trainer.batches.steps
+    calibration = validated if "val_loss" in metrics else None  # else of other weights than these
+    update = {"step": trainer.global_step, "epoch": epoch, "metrics": metrics, "calibration": calibration}
+    header = setup.header.model_copy(update=update)
+    position = TrainerHeader(
+        epoch=at.epoch,
+        step=at.step,
+        global_step=trainer.global_step,
+        seconds=at.seconds,
+        total_seconds=at.total_seconds,
+        history=tuple(at.history),
+        versions=setup.header.versions,
+    )
+    return Snapshot(weights, header, trainer.state(), position)
 
 
 def _started(setup: Setup, run_dir: Path) -> RunStarted:

@@ -12,7 +12,7 @@ import pytest
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
-from resnetcli.cli.main import COMMANDS, app
+from resnetcli.cli.app import COMMANDS, app
 from resnetcli.cli.resolve import EXTRA_OPTIONS
 from resnetcli.config import ENV_PREFIX, Config
 
