@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import TrainerHeader, parse
+from resnetcli.checkpoints.format import TrainerHeader, read_json
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
@@ -76,7 +76,7 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
 def _read_config(run: Path) -> TrainConfig:
     path = run / CONFIG_FILE
     try:
-        return parse(path.read_bytes(), TrainConfig, path)
+        return read_json(path, TrainConfig)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "restore it from a copy") from error
 
