@@ -22,7 +22,7 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from resnetcli.config import Shortcut
+from resnetcli.config import MAX_EPOCHS, Shortcut
 from resnetcli.errors import CheckpointError
 from resnetcli.results import EpochRow
 
@@ -84,12 +84,12 @@ class TrainerHeader(Part):
     """Where the loop stood. `step` counts inside `epoch` (from 0)."""
 
     schema_version: int = SCHEMA_VERSION
-    epoch: int
-    step: int
-    global_step: int
-    seconds: float
+    epoch: int = Field(ge=0, le=MAX_EPOCHS)
+    step: int = Field(ge=0)
+    global_step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
     """Training time of the unfinished epoch so far."""
-    total_seconds: float
+    total_seconds: float = Field(ge=0)
     history: tuple[EpochRow, ...]
     versions: dict[str, str]
 

@@ -88,7 +88,7 @@ def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
     position = Position(at.epoch, at.step, total_seconds=at.total_seconds, seconds=at.seconds, history=list(at.history))
     try:
         setup.trainer.load_state(snapshot.trainer, position)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: its training state does not fit its config ({error})") from error
     if setup.trainer.global_step != at.global_step:
         raise CheckpointError(
