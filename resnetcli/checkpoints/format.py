@@ -128,9 +128,9 @@ def read_header(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
 
 
-def read_model_header(path: Path) -> ModelHeader:
-    """The header of a file of weights, without the weights. Raises CheckpointError."""
-    return parse(_ours(read_header(path), path), ModelHeader, path)
+def read_own_header(path: Path, header_model: type[_Model]) -> _Model:
+    """The header of one of our files, without the tensors. Raises CheckpointError."""
+    return parse(_ours(read_header(path), path), header_model, path)
 
 
 def read_tensors(
