@@ -29,6 +29,8 @@ IMAGE_SIZE = 32
 """Pixels a side of the images that the network is made for."""
 PRETRAINED = "pretrained"
 """Name of the packaged weights."""
+MAX_EPOCHS = 10_000
+"""A checkpoint carries one row of history for each, and its reader takes no header of any length."""
 
 
 def option(default: Any, description: str, *, panel: str, unit: str = "", argument: bool = False, **bounds: Any) -> Any:
@@ -84,7 +86,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     recipe: str = option(
         DEFAULT_RECIPE, "Named settings to start from, or a TOML file with such settings.", panel="Run"
     )
-    epochs: int = option(10, "Passes over the training images.", panel="Run", unit="epochs", ge=1, le=100_000)
+    epochs: int = option(10, "Passes over the training images.", panel="Run", unit="epochs", ge=1, le=MAX_EPOCHS)
     seed: int = option(
         0, "Seed of the initial weights, the order and the augmentation.", panel="Run", ge=0, le=2**63 - 1
     )

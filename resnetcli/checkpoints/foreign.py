@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from resnetcli.checkpoints.vetting import Refused, vetted_copy
 from resnetcli.config import Shortcut
 from resnetcli.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 MAX_NUMBERS = 2**26
 """More than four times the larger variant, so that a checkpoint with many classes still fits."""
-MAX_BYTES = 2**30
-"""Room for the larger variant with the states of an optimiser, in float64."""
 _UNITS = {"0": "conv", "1": "bn"}
 _STEM = re.compile(r"layer1\.([01])\.(\w+)")
 _BRANCH = re.compile(r"(layer[2-4]\.\d+)\.layer\.([012])\.([01])\.(\w+)")
@@ -38,13 +36,14 @@ def load_foreign(path: Path) -> tuple[dict[str, Tensor], Shortcut]:
     Biases of convolutions are folded into the BatchNorm behind them (running_mean -= bias): exact in train and eval
     mode. Raises CheckpointError for whatever is not such a file.
     """
-    _check_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on old formats are no news to a user who only imports
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(vetted_copy(path), map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})", _HINT) from error
+    except Refused as error:
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely: it {error}", _HINT) from error
     except Exception as error:  # torch.load raises whatever the bytes provoke: KeyError, struct.error, UnpicklingError
         # Its text is not passed on: it advises to switch the safety off.
         reason = "damaged, not written by torch.save, or with other objects than tensors inside"
@@ -56,19 +55,6 @@ def load_foreign(path: Path) -> tuple[dict[str, Tensor], Shortcut]:
     renamed = {_rename(name, path): tensor for name, tensor in state.items()}
     shortcut: Shortcut = "projection" if any(map(_IDENTITY_BLOCK.match, state)) else "identity"
     return _fold_biases(renamed), shortcut
-
-
-def _check_size(path: Path) -> None:
-    """Refuses a file that would unpack to more than any checkpoint of this network before a byte of it is unpacked."""
-    size = path.stat().st_size
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(info.file_size for info in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise CheckpointError(f"{path}: a damaged archive ({error})", _HINT) from error
-    if size > MAX_BYTES:
-        raise CheckpointError(f"{path}: would need {size:,} bytes, more than any checkpoint of this network", _HINT)
 
 
 def _check_tensors(state: dict[str, Tensor], path: Path) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -23,17 +23,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from resnetcli.config import HalfPrecision, Shortcut
+from resnetcli.config import MAX_EPOCHS, HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
 from resnetcli.results import Appearance, Calibration, EpochRow
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "resnetcli"
 MODEL_FILE, TRAINER_FILE, MANIFEST_FILE = "model.safetensors", "trainer.safetensors", "manifest.json"
-MAX_HEADER_BYTES = 16 * 2**20
-"""Far above any header of ours (about 40 kB), far below what would hurt to parse."""
-
-
+MAX_HEADER_BYTES = 4 * 2**20
+"""Room for the history of MAX_EPOCHS; a model's header has about 40 kB."""
+MAX_ITEMS = 2**17
+"""Values in one JSON text. The history of MAX_EPOCHS has 110,000; empty lists alone, 16 MB of them, took 2.3 GB."""
 MAX_CLASSES = 100_000
 MAX_FILE_BYTES = 2**31
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -100,12 +100,12 @@ class TrainerHeader(Part):
     """Where the loop stood. `step` counts inside `epoch` (from 0)."""
 
     schema_version: int = SCHEMA_VERSION
-    epoch: int
-    step: int
-    global_step: int
-    seconds: float
+    epoch: int = Field(ge=0, le=MAX_EPOCHS)
+    step: int = Field(ge=0)
+    global_step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
     """Training time of the unfinished epoch so far."""
-    total_seconds: float
+    total_seconds: float = Field(ge=0)
     history: tuple[EpochRow, ...]
     versions: dict[str, str]
 
@@ -144,15 +144,15 @@ def manifest_for(files: dict[str, bytes]) -> bytes:
 def read_header(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file without its tensors. Raises CheckpointError for anything that is none."""
     try:
-        with path.open("rb") as file:
-            return _metadata(file.read(8 + MAX_HEADER_BYTES), path)
+        with open_plain(path) as file:
+            return _metadata(_read_head(file, path), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
 
 
-def read_model_header(path: Path) -> ModelHeader:
-    """The header of a file of weights, without the weights. Raises CheckpointError."""
-    return parse(_ours(read_header(path), path), ModelHeader, path)
+def read_own_header(path: Path, header_model: type[_Model]) -> _Model:
+    """The header of one of our files, without the tensors. Raises CheckpointError."""
+    return parse(_ours(read_header(path), path), header_model, path)
 
 
 def read_tensors(
@@ -163,15 +163,18 @@ def read_tensors(
     Raises CheckpointError.
     """
     try:
-        # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path}: {size:,} bytes, more than any checkpoint of this network", _HINT)
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            if (size := path.stat().st_size) > MAX_FILE_BYTES:
+                raise CheckpointError(f"{path}: {size:,} bytes, more than any checkpoint of this network", _HINT)
+            head = _read_head(file, path)
+            # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
+            data = head + file.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
     if entry is not None:
-        _check(path, entry, len(data), hashlib.sha256(data).hexdigest())
-    header = parse(_ours(_metadata(data, path), path), header_model, path)
+        _check_size(path, entry, len(data))
+        _check_digest(path, entry, hashlib.sha256(data).hexdigest())
+    header = parse(_ours(_metadata(head, path), path), header_model, path)
     try:
         return safetensors.torch.load(data), header
     except (safetensors.SafetensorError, ValueError, KeyError, MemoryError) as error:
@@ -194,12 +197,34 @@ def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, 
     return weights, header
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
-    size = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+def open_plain(path: Path) -> BinaryIO:
+    """A plain file, to be read: a pipe or a device under its name might never end. Raises CheckpointError, OSError."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: not a plain file", _HINT)
+    return path.open("rb")
+
+
+def read_json(path: Path, model: type[_Model]) -> _Model:
+    """A JSON file of ours, all of it. Raises CheckpointError, OSError."""
+    with open_plain(path) as file:
+        data = file.read(MAX_HEADER_BYTES + 1)
+    if len(data) > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path}: more than {MAX_HEADER_BYTES:,} bytes, which none of ours has", _HINT)
+    return parse(data, model, path)
+
+
+def _read_head(file: BinaryIO, path: Path) -> bytes:
+    """The length of a safetensors header and the header, before anything else of the file is read."""
+    length = file.read(8)
+    size = struct.unpack("<Q", length)[0] if len(length) == 8 else 0
     if not 2 <= size <= MAX_HEADER_BYTES:
         raise CheckpointError(f"{path}: not a safetensors file (header of {size:,} bytes)", _HINT)
+    return length + file.read(size)
+
+
+def _metadata(head: bytes, path: Path) -> dict[str, str]:
     try:
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        metadata = _json(head[8:]).get("__metadata__", {})
     except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors file (its header is not JSON)", _HINT) from error
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -216,9 +241,9 @@ def _ours(metadata: dict[str, str], path: Path) -> str:
 def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
     """JSON of ours to its model; a newer schema gets a message of its own."""
     try:
-        document = json.loads(text)
+        document = _json(text)
         version = document.get("schema_version") if isinstance(document, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if isinstance(version, int | float) and version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path}: schema version {version}, but this resnetcli reads up to {SCHEMA_VERSION}",
                 "update resnetcli: pip install --upgrade resnetcli",
@@ -229,11 +254,19 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
         raise CheckpointError(f"{path}: damaged header ({what})", _HINT) from error
 
 
+def _json(text: str | bytes) -> Any:
+    """Raises ValueError, also for a text of more values than any of ours: a few bytes make an object of hundreds."""
+    marks = (b"[", b"{", b",") if isinstance(text, bytes) else ("[", "{", ",")
+    if sum(text.count(mark) for mark in marks) > MAX_ITEMS:  # type: ignore[arg-type]
+        raise ValueError(f"more than {MAX_ITEMS:,} values")
+    return json.loads(text)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint folder. Raises CheckpointError."""
     path = folder / MANIFEST_FILE
     try:
-        manifest = parse(path.read_bytes(), Manifest, path)
+        manifest = read_json(path, Manifest)
     except OSError as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST_FILE} ({error.strerror})", _HINT) from error
     if set(manifest.files) != {MODEL_FILE, TRAINER_FILE}:
@@ -244,7 +277,7 @@ def read_manifest(folder: Path) -> Manifest:
 def entry_for(path: Path) -> FileEntry:
     """Size and sha256 of a file. Raises CheckpointError."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return FileEntry(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
@@ -252,14 +285,21 @@ def entry_for(path: Path) -> FileEntry:
 
 def verify_file(path: Path, entry: FileEntry) -> None:
     """Raises CheckpointError where size or sha256 of `path` differ from `entry`."""
-    found = entry_for(path)
-    _check(path, entry, found.size, found.sha256)
+    try:
+        with open_plain(path) as file:
+            _check_size(path, entry, path.stat().st_size)
+            _check_digest(path, entry, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
 
 
-def _check(path: Path, entry: FileEntry, size: int, sha256: str) -> None:
+def _check_size(path: Path, entry: FileEntry, size: int) -> None:
     if size != entry.size:
         difference, what = abs(size - entry.size), "short (truncated?)" if size < entry.size else "too long"
         raise CheckpointError(f"{path}: {difference:,} bytes {what}", _HINT)
+
+
+def _check_digest(path: Path, entry: FileEntry, sha256: str) -> None:
     if sha256 != entry.sha256:
         raise CheckpointError(f"{path}: its sha256 is not the one in the manifest (damaged or altered)", _HINT)
 

@@ -26,7 +26,7 @@ from resnetcli.checkpoints.format import (
     encode,
     manifest_for,
     read_manifest,
-    read_model_header,
+    read_own_header,
     read_tensors,
     read_weights,
     verify_file,
@@ -157,7 +157,8 @@ def verify_folder(folder: Path) -> ModelHeader:
     """Holds both files against the manifest without loading a tensor; returns the header. Raises CheckpointError."""
     for name, entry in read_manifest(folder).files.items():
         verify_file(folder / name, entry)
-    return read_model_header(folder / MODEL_FILE)
+    read_own_header(folder / TRAINER_FILE, TrainerHeader)
+    return read_own_header(folder / MODEL_FILE, ModelHeader)
 
 
 def best_first(run_dir: Path) -> list[Path]:
@@ -251,6 +252,6 @@ def prunable(run_dir: Path, keep_last: int) -> list[Path]:
 def _score(folder: Path) -> float:
     """Validation accuracy by the header alone, -1 where there is none; a damaged header never counts as best."""
     try:
-        return read_model_header(folder / MODEL_FILE).metrics.get("val_top1", -1.0)
+        return read_own_header(folder / MODEL_FILE, ModelHeader).metrics.get("val_top1", -1.0)
     except CheckpointError:
         return -1.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.foreign import load_foreign
@@ -27,6 +28,9 @@ from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
 from resnetcli.config import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results import CheckpointInfo, FileInfo
+
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,11 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
         f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
+    ][:3]
+    problems += [
+        f"{name} holds {weights[name].dtype}, expected {tensor.dtype} or another float"
+        for name, tensor in expected.items()
+        if name in weights and tensor.is_floating_point() and weights[name].dtype not in _FLOATS
     ][:3]
     if problems:
         variant = checkpoint.header.architecture.shortcut

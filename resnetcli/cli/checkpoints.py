@@ -41,10 +41,13 @@ Checkpoint = Annotated[str, _argument("CKPT", CKPT, complete_checkpoint)]
 @app.command(name="list", epilog=examples("resnetcli checkpoints list runs/quick-1"))
 @takes()
 def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
-    """List the checkpoints of a run, which is best and which is last."""
+    """List the checkpoints of a run, which is best and which is last. Exit code 4 if one is damaged."""
     from resnetcli.services import checkpoints as service
 
-    report(service.list_run(run), as_json)
+    result = service.list_run(run)
+    report(result, as_json)
+    if result.problems:
+        raise typer.Exit(CheckpointError.exit_code)
 
 
 @app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show pretrained"))

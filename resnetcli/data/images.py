@@ -127,7 +127,13 @@ def _decode(image: Image.Image, size: int) -> Decoded:
     if min(width, height) >= 16 * size:
         image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
     image.load()
-    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    if image.width * image.height > MAX_PIXELS:  # an ICO file can hold a larger picture than it says
+        raise ValueError(f"{image.width}×{image.height} is more than {MAX_PIXELS // 10**6} megapixels")
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # as with damaged pixels; these are whole
+        orientation = 1
+        notices.append("its EXIF data are damaged and were ignored")
     picture, notice = _to_rgb(image)
     if notice:
         notices.append(notice)
@@ -175,9 +181,9 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
 
 def _from_deep(image: Image.Image) -> tuple[Image.Image, str]:
     """Grey of 16 or 32 bits or of floats to 8 bits; Pillow's own conversion clips it to white."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image).reshape(-1)
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all():
+    if not np.isfinite((low, high)).all():  # one NaN makes both NaN
         raise ValueError("it has values that are not finite")
     if image.mode.startswith("I") and low >= 0 and high <= 65535:
         low, high, notice = 0.0, 65535.0, "16-bit grey reduced to 8 bits"
@@ -187,8 +193,11 @@ def _from_deep(image: Image.Image) -> tuple[Image.Image, str]:
         low, high, notice = 0.0, 255.0, "float grey, 0 to 255, reduced to 8 bits"
     else:
         notice = f"grey from {low:g} to {high:g} stretched to 8 bits"
-    grey = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB"), notice
+    grey = np.empty(len(values), np.uint8)
+    for start in range(0, len(values), 2**20):  # of 64 megapixels in float64, all at once, there were 2 GB
+        part = values[start : start + 2**20].astype(np.float64)
+        grey[start : start + 2**20] = np.rint((part - low) * (255.0 / max(high - low, 1e-300)))
+    return Image.fromarray(grey.reshape(image.height, image.width)).convert("RGB"), notice
 
 
 def _formats() -> list[str]:

@@ -24,6 +24,8 @@ BACK_OFF = (1.0, 2.0)
 SOCKET_TIMEOUT = 20.0
 """Seconds without a byte after which a connection counts as dead."""
 CHUNK = 1 << 18
+MAX_BYTES = 2**28
+"""The archive has 171 MB; what goes on after this is something else, and may never end."""
 NPM_TRIES = 2
 NPM_TIMEOUT = 1800.0
 """Seconds that one `npm pack` may take."""
@@ -55,6 +57,10 @@ def download(url: str, target: Path, md5: str, on_event: OnEvent) -> None:
             problem = f"{url}: {error.reason}"
             if isinstance(error.reason, socket.gaierror):
                 break  # no name service: there is most likely no network at all
+        except _TooLong:
+            part.unlink()
+            problem = f"{url}: the server sends more than {MAX_BYTES:,} bytes"
+            break
         except (_Cut, http.client.HTTPException, ValueError) as error:
             problem = f"{url}: {error or type(error).__name__}"
         else:
@@ -92,6 +98,10 @@ class _Cut(Exception):
     """The connection ended or failed before the file was whole."""
 
 
+class _TooLong(Exception):
+    """More came than the file can have."""
+
+
 def _download_once(url: str, part: Path, on_event: OnEvent) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -124,6 +134,8 @@ def _copy(response: http.client.HTTPResponse, file: IO[bytes], done: int, total:
             return done
         file.write(chunk)
         done += len(chunk)
+        if done > MAX_BYTES:
+            raise _TooLong
 
 
 def _keep_if_right(part: Path, target: Path, md5: str) -> bool:

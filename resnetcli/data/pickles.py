@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,9 +19,14 @@ from resnetcli.config import CLASS_NAMES
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, RECORD_BYTES, Records
 
 
+MAX_MEMO = 1_000_000
+"""The official batches, of 10,000 labels and file names, stay below 10,100."""
+
+
 def read_batch(data: bytes) -> Records:
     """Canonical records, `uint8[10000,3073]`, of one pickled batch; raises ValueError."""
     try:
+        _check_memo(data)
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except ValueError:
         raise
@@ -42,6 +48,13 @@ def read_batch(data: bytes) -> Records:
     records[:, 0] = labels
     records[:, 1:] = np.frombuffer(_pixels(array), np.uint8).reshape(records.shape[0], -1)
     return records
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuses numbers of the memo that no batch has: for the number 2**28, five bytes, Python allocates 4 GB."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if "PUT" in opcode.name and not 0 <= int(argument) <= MAX_MEMO:
+            raise ValueError(f"is hostile: it remembers an object by the number {argument}")
 
 
 def _pixels(array: object) -> bytes:

@@ -50,7 +50,10 @@ class WeightAverage(ABC):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`, on a model that has the averaged weights of the checkpoint. KeyError where a tensor
-        is missing."""
+        is missing, ValueError where one has another shape; then nothing is changed."""
+        for name, tensor in zip(self._names, self._fast, strict=True):
+            if state[name].shape != tensor.shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
         _copy(self._fast, self._slow)
         _copy([state[name] for name in self._names], self._fast)
 

@@ -297,16 +297,21 @@ class Trainer:
         return state
 
     def load_state(self, state: dict[str, Tensor], position: Position) -> None:
-        """The inverse of `state`; the model already has the weights of the checkpoint."""
+        """The inverse of `state`; the model already has the weights of the checkpoint. Raises KeyError, TypeError,
+        ValueError or RuntimeError where it does not fit; weights and position are then what they were."""
+        if state["sums"].shape != self.position.sums.shape:
+            raise ValueError(f"sums is {tuple(state['sums'].shape)}, expected {tuple(self.position.sums.shape)}")
+        if not position.step < self.batches.steps:
+            raise ValueError(f"step {position.step} of an epoch of {self.batches.steps}")
+        torch.set_rng_state(state["rng"])
+        self.optimizers.load_state(_below("optimizer/", state))
+        if self.average:
+            self.average.load_state(_below("fast/", state))
         position.sums = self.position.sums.copy_(state["sums"])
         self.position = position
         self._saved_at = position.epoch, position.step
         if self.guard:
             self.guard.go_on_after(self.global_step)
-        torch.set_rng_state(state["rng"])
-        self.optimizers.load_state(_below("optimizer/", state))
-        if self.average:
-            self.average.load_state(_below("fast/", state))
 
 
 def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -170,15 +170,27 @@ class Optimizers:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`. Raises ValueError, before anything is changed, where a tensor does not fit."""
         entries: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in state.items():
             parameter, key = name.rsplit("/", 1)
             entries[parameter][key] = tensor
+        for p, name in self._names.items():
+            for key, tensor in entries[name].items():
+                if tensor.shape not in (p.shape, torch.Size()) or not tensor.is_floating_point():
+                    found = f"{tensor.dtype}{list(tensor.shape)}"
+                    raise ValueError(f"{name}/{key} is {found}, expected float{list(p.shape)} or one number")
+        if unknown := sorted(entries.keys() - self._names.values()):
+            raise ValueError(f"{unknown[0]} is no parameter of this network")
+        for member in self.members:
+            keys = {frozenset(entries[self._names[p]]) for group in member.param_groups for p in group["params"]}
+            if len(keys) > 1:
+                names = ["+".join(sorted(key)) or "nothing" for key in keys]
+                raise ValueError(f"some parameters have {' and some '.join(sorted(names))}")
         for member in self.members:
             for group in member.param_groups:
                 for p in group["params"]:
-                    if self._names[p] in entries:
+                    if entries[self._names[p]]:
                         member.state[p] = {key: _laid_out_as(p, t) for key, t in entries[self._names[p]].items()}
 
 

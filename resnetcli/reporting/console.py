@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, Literal, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 WIDTH_WITHOUT_TERMINAL = 100
 """Columns of a pipe or file: enough for every table of ours."""
@@ -34,6 +36,20 @@ _GLYPHS = {
 }
 ASCII_SUBSTITUTES = str.maketrans({glyph: plain for plain, glyphs in _GLYPHS.items() for glyph in glyphs})
 """One character for one, so that columns stay aligned."""
+
+
+_UNSEEN = {
+    code: "?" for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)) if code != 10
+}
+"""Control characters but the end of a line, and those that turn the direction of writing."""
+
+
+class _SafeConsole(Console):
+    """Shows what files say, and lets none of it speak to the terminal: a class name may hold an escape sequence."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(segment.text.translate(_UNSEEN), segment.style)
 
 
 class _AsciiStream(io.TextIOBase):
@@ -117,7 +133,7 @@ def console_for(stream: TextIO, *, optional: bool = False) -> Console:
     if optional:
         stream = cast(TextIO, _Optional(stream))
     terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-    return Console(
+    return _SafeConsole(
         file=stream if _is_unicode(stream) else cast(IO[str], _AsciiStream(stream)),
         force_terminal=terminal,
         force_interactive=terminal,

@@ -51,8 +51,14 @@ def verify(target: str) -> CheckpointsResult:
 
 
 def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
-    """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError."""
-    run_directory(run)
+    """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError, and
+    CheckpointError where one is damaged: it could be what is kept, and an intact one what is removed."""
+    _, problems = _survey(run_directory(run))
+    if problems:
+        raise CheckpointError(
+            f"{'; '.join(problem.message for problem in problems)}: nothing was removed",
+            "move what is damaged out of the run, then prune again",
+        )
     if dry_run:
         removed = manager.prunable(run, keep_last)
     else:

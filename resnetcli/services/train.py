@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import TrainerHeader, parse
+from resnetcli.checkpoints.format import TrainerHeader, read_json
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
@@ -92,7 +92,7 @@ def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, s
 def read_config(run: Path) -> TrainConfig:
     path = run / CONFIG_FILE
     try:
-        return parse(path.read_bytes(), TrainConfig, path)
+        return read_json(path, TrainConfig)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "restore it from a copy") from error
 
@@ -104,7 +104,7 @@ def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
     position = Position(at.epoch, at.step, total_seconds=at.total_seconds, seconds=at.seconds, history=list(at.history))
     try:
         setup.trainer.load_state(snapshot.trainer, position)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: its training state does not fit its config ({error})") from error
     if setup.trainer.global_step != at.global_step:
         raise CheckpointError(

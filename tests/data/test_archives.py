@@ -93,13 +93,12 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
         archives.read(path)
 
 
-def test_a_header_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1_000_000)
+def test_a_header_that_is_a_bomb_is_refused(tmp_path: Path) -> None:
     info = tarfile.TarInfo("long")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**32
     path = tmp_path / "cifar-10-binary.tar.gz"
-    path.write_bytes(gzip.compress(info.tobuf() + bytes(2_000_000)))
-    with pytest.raises(DataError, match="unpacks to more than"):
+    path.write_bytes(gzip.compress(info.tobuf() + bytes(10_240)))
+    with pytest.raises(DataError, match="extended header of 4,294,967,296 bytes"):
         archives.read(path)
 
 
