@@ -284,7 +284,11 @@ class ReplayConfig(Config):
     """Recorded steps of a run, computed once more. What is not stated here is as it was in the run."""
 
     steps: int | None = option(
-        None, "With --replay: the newest two checkpoints that lie at most so far apart.", panel="Replay", unit="steps", ge=1
+        None,
+        "With --replay: of the checkpoints, the newest two that lie at most so far apart.",
+        panel="Replay",
+        unit="steps",
+        ge=1,
     )
     device: str | None = option(
         None, "With --replay: where to compute (default: as the run).", panel="Replay", pattern=DEVICES

@@ -10,7 +10,6 @@ from types import FrameType
 
 from resnetcli.errors import Interrupted
 
-
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 """What a terminal sends that is closed, or a connection that breaks. Windows has none."""
 

@@ -27,7 +27,12 @@ from resnetcli.services.train import changed_versions, read_config, reopen, take
 
 MEASURED = ("images_per_s", "seconds", "memory_mib")
 """Columns of an epoch's row that are of the clock and the machine, not of the computation."""
-PARTS = {"optimizer/": "optimiser state", "fast/": "fast weights", "rng": "random numbers", "sums": "losses of the epoch"}
+PARTS = {
+    "optimizer/": "optimiser state",
+    "fast/": "fast weights",
+    "rng": "random numbers",
+    "sums": "losses of the epoch",
+}
 
 
 def replay(run: Path, config: ReplayConfig, *, on_event: OnEvent) -> ReplayResult:
@@ -75,7 +80,9 @@ def _pair(run: Path, most: int | None) -> tuple[tuple[Path, Snapshot], tuple[Pat
     near = [(a, b) for a, b in pairs if most is None or b[1].global_step - a[1].global_step <= most]
     if not near:
         apart = min(b[1].global_step - a[1].global_step for a, b in pairs)
-        raise UsageError(f"--steps {most}: the nearest checkpoints of {run} are {apart} steps apart", f"--steps {apart}")
+        raise UsageError(
+            f"--steps {most}: the nearest checkpoints of {run} are {apart} steps apart", f"--steps {apart}"
+        )
     (a, _), (b, _) = near[-1]
     return (a, read_snapshot(a)), (b, read_snapshot(b))
 

@@ -82,7 +82,9 @@ def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEv
 def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """Names, then and now, of what bit-identical repetition depends on and is not what it was."""
     then = snapshot.position.versions
-    return [(name, then.get(name, "unknown"), now) for name, now in setup.header.versions.items() if then.get(name) != now]
+    return [
+        (name, then.get(name, "unknown"), now) for name, now in setup.header.versions.items() if then.get(name) != now
+    ]
 
 
 def read_config(run: Path) -> TrainConfig:
