@@ -87,7 +87,7 @@ def test_a_step_inside_an_epoch_is_replayed_from_the_one_before(tmp_path):
 
 def test_steps_choose_checkpoints_that_lie_near_each_other(copy):
     shutil.rmtree(copy / "checkpoints" / "step-0000004")
-    with pytest.raises(UsageError, match="8 steps apart") as caught:
+    with pytest.raises(UsageError, match="at least 8 steps apart") as caught:
         replay(copy, ReplayConfig(steps=4), on_event=ignore)
     assert caught.value.hint == "--steps 8"
     assert replay(copy, ReplayConfig(steps=8), on_event=ignore).equal
