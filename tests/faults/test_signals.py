@@ -168,7 +168,7 @@ def on_terminal(name: str, started: str) -> None:
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
     for number in (0, 1, 2):
         os.dup2(terminal, number)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     os.environ["TERM"] = "xterm"
     hold_step(started)
 
