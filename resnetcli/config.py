@@ -332,7 +332,7 @@ class ReplayConfig(Config):
 
     steps: int | None = option(
         None,
-        "With --replay: the newest two checkpoints that lie at most so far apart.",
+        "With --replay: of the checkpoints, the newest two that lie at most so far apart.",
         panel="Replay",
         unit="steps",
         ge=1,

@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Config)
 T = TypeVar("T", bound=TrainConfig)
 
 # Options that are no setting of any config, but have an environment variable all the same.
-EXTRA_OPTIONS = ("json", "config", "resume", "dry_run", "force", "debug", "quiet")
+EXTRA_OPTIONS = ("json", "config", "resume", "dry_run", "force", "replay", "debug", "quiet")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Nothing that is not finite reaches the weights: looked at before each step on a CPU, switched off by the device itself
-on a GPU."""
+"""Nothing that is not finite reaches the weights: on a CPU it is looked for before each step, on a GPU the device
+itself leaves the weights alone."""
 
 from __future__ import annotations
 

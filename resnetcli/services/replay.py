@@ -80,9 +80,7 @@ def _pair(run: Path, most: int | None) -> tuple[tuple[Path, Snapshot], tuple[Pat
     near = [(a, b) for a, b in pairs if most is None or b[1].global_step - a[1].global_step <= most]
     if not near:
         apart = min(b[1].global_step - a[1].global_step for a, b in pairs)
-        raise UsageError(
-            f"--steps {most}: the nearest checkpoints of {run} are {apart} steps apart", f"--steps {apart}"
-        )
+        raise UsageError(f"--steps {most}: checkpoints of {run} are at least {apart} steps apart", f"--steps {apart}")
     (a, _), (b, _) = near[-1]
     return (a, read_snapshot(a)), (b, read_snapshot(b))
 

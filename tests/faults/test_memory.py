@@ -38,7 +38,9 @@ def fail_at(step: int, kind: str, text: str) -> None:
 
     from resnetcli.models.resnet import ResNet
 
-    error = torch.OutOfMemoryError if kind.startswith("torch") else {"RuntimeError": RuntimeError}.get(kind, MemoryError)
+    error = (
+        torch.OutOfMemoryError if kind.startswith("torch") else {"RuntimeError": RuntimeError}.get(kind, MemoryError)
+    )
     forward, calls = ResNet.forward, []
 
     def failing(self: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from resnetcli.results import (
     BatchCheck,
     BenchResult,
     Calibration,
+    ChangedVersion,
     CheckpointInfo,
     CheckpointProblem,
     CheckpointsResult,
@@ -27,6 +28,8 @@ from resnetcli.results import (
     Prediction,
     PredictResult,
     Protocol,
+    ReplayedPart,
+    ReplayResult,
     Scores,
     Spread,
     TrainResult,
@@ -345,3 +348,30 @@ def bench_result(command: str = "bench train") -> BenchResult:
         plain_roof_share=plain.median / roof.median,
         peak_memory=1_503_238_553,
     )
+
+
+def replay_result(equal: bool = True) -> CheckpointsResult:
+    """`checkpoints verify --replay` of a run that this machine repeats, or does not."""
+    weights = ReplayedPart(name="weights", count=272, different=0)
+    if not equal:
+        weights = ReplayedPart(name="weights", count=272, different=2, first="head.bias", max_difference=0.000123)
+    replay = ReplayResult(
+        from_checkpoint="runs/quick-1/checkpoints/step-0000792",
+        to_checkpoint="runs/quick-1/checkpoints/step-0000880",
+        from_step=792,
+        to_step=880,
+        equal=equal,
+        parts=(
+            weights,
+            ReplayedPart(name="optimiser state", count=137, different=0),
+            ReplayedPart(name="figures of epochs", count=7, different=0),
+        ),
+        recorded_sha256="ab" * 32,
+        replayed_sha256=("ab" if equal else "cd") * 32,
+        changed=() if equal else (ChangedVersion(name="threads", recorded="2", here="8"),),
+        device="cpu",
+        threads=2 if equal else 8,
+        precision="bf16",
+        seconds=63.2,
+    )
+    return CheckpointsResult(command="checkpoints verify", checkpoints=(checkpoint_info(),), replay=replay)

@@ -27,6 +27,7 @@ from tests.reporting.examples import (
     history,
     inspect_result,
     predict_result,
+    replay_result,
     ten_class_scores,
     train_result,
 )
@@ -36,6 +37,8 @@ REPORTS: dict[str, RenderableType] = {
     "compare": tables.comparison(compare_result(("report/report.json", "report/differences.csv")), 6),
     "inspect": tables.network(inspect_result(), 2),
     "checkpoints": tables.checkpoints(checkpoints_result()),
+    "replay": tables.checkpoints(replay_result()),
+    "replay-different": tables.checkpoints(replay_result(equal=False)),
     "predict": tables.predictions(predict_result()),
     "dry_run": tables.dry_run(dry_run_result()),
     "data": tables.data(data_result()),

@@ -59,7 +59,9 @@ def test_one_altered_number_is_found_and_named(copy, part):
     if part == "weights":
         snapshot.model["head.bias"][3] += 1e-3
     elif part == "figures of epochs":
-        rows = [row.model_copy(update={"val_loss": 1.0}) if row.epoch == 2 else row for row in snapshot.position.history]
+        rows = [
+            row.model_copy(update={"val_loss": 1.0}) if row.epoch == 2 else row for row in snapshot.position.history
+        ]
         object.__setattr__(snapshot, "position", snapshot.position.model_copy(update={"history": tuple(rows)}))
     else:
         prefix = "optimizer/" if part == "optimiser state" else "fast/"
@@ -73,7 +75,9 @@ def test_one_altered_number_is_found_and_named(copy, part):
 
 
 def test_a_step_inside_an_epoch_is_replayed_from_the_one_before(tmp_path):
-    short_run(tmp_path, name="r", epochs=1, save_every=0.0, keep_last=3, limit_train=48, mixup=0.5, ema=0.9, lookahead=0)
+    short_run(
+        tmp_path, name="r", epochs=1, save_every=0.0, keep_last=3, limit_train=48, mixup=0.5, ema=0.9, lookahead=0
+    )
     assert [p.name for p in step_folders(tmp_path / "r")] == [f"step-{n:07d}" for n in (1, 2, 3)]
     shutil.rmtree(tmp_path / "r" / "checkpoints" / "step-0000003")
     result = replay(tmp_path / "r", ALL, on_event=ignore)
@@ -83,7 +87,7 @@ def test_a_step_inside_an_epoch_is_replayed_from_the_one_before(tmp_path):
 
 def test_steps_choose_checkpoints_that_lie_near_each_other(copy):
     shutil.rmtree(copy / "checkpoints" / "step-0000004")
-    with pytest.raises(UsageError, match="8 steps apart") as caught:
+    with pytest.raises(UsageError, match="at least 8 steps apart") as caught:
         replay(copy, ReplayConfig(steps=4), on_event=ignore)
     assert caught.value.hint == "--steps 8"
     assert replay(copy, ReplayConfig(steps=8), on_event=ignore).equal
