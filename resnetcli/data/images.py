@@ -165,7 +165,9 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     if mode.startswith(("I", "F")):
         return _from_deep(image)
     if image.has_transparency_data or mode in ("La", "RGBa"):
-        straight = image.convert({"La": "LA", "RGBa": "RGBA"}.get(mode, mode)).convert("RGBA")
+        straight = image  # a convert to the same mode is a copy, of 256 MB for the largest
+        for to in ({"La": "LA", "RGBa": "RGBA"}.get(mode, mode), "RGBA"):
+            straight = straight if straight.mode == to else straight.convert(to)
         white = Image.new("RGBA", image.size, "white")
         opaque = straight.getchannel("A").getextrema() == (255, 255)
         notice = "" if opaque else "transparency was put on white"

@@ -52,9 +52,13 @@ def read_batch(data: bytes) -> Records:
 
 def _check_memo(data: bytes) -> None:
     """Refuses numbers of the memo that no batch has: for the number 2**28, five bytes, Python allocates 4 GB."""
-    for opcode, argument, _ in pickletools.genops(data):
-        if "PUT" in opcode.name and not 0 <= int(argument) <= MAX_MEMO:
-            raise ValueError(f"is hostile: it remembers an object by the number {argument}")
+    try:
+        numbers = (int(argument) for opcode, argument, _ in pickletools.genops(data) if "PUT" in opcode.name)
+        largest = max(numbers, default=0)
+    except Exception as error:
+        raise ValueError(f"is no readable pickle ({error})") from error
+    if largest > MAX_MEMO:
+        raise ValueError(f"is hostile: it remembers an object by the number {largest}")
 
 
 def _pixels(array: object) -> bytes:

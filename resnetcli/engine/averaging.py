@@ -48,12 +48,15 @@ class WeightAverage(ABC):
         """The fast weights by name. Of the slow ones a checkpoint is made, so that it has them already."""
         return dict(zip(self._names, self._fast, strict=True))
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`, on a model that has the averaged weights of the checkpoint. KeyError where a tensor
-        is missing, ValueError where one has another shape; then nothing is changed."""
+    def check(self, state: Mapping[str, Tensor]) -> None:
+        """KeyError where a tensor is missing, ValueError where one has another shape."""
         for name, tensor in zip(self._names, self._fast, strict=True):
             if state[name].shape != tensor.shape:
                 raise ValueError(f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`, on a model that has the averaged weights of the checkpoint."""
+        self.check(state)
         _copy(self._fast, self._slow)
         _copy([state[name] for name in self._names], self._fast)
 

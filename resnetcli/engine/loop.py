@@ -303,10 +303,13 @@ class Trainer:
             raise ValueError(f"sums is {tuple(state['sums'].shape)}, expected {tuple(self.position.sums.shape)}")
         if not position.step < self.batches.steps:
             raise ValueError(f"step {position.step} of an epoch of {self.batches.steps}")
+        fast = _below("fast/", state)
+        if self.average:
+            self.average.check(fast)
         torch.set_rng_state(state["rng"])
         self.optimizers.load_state(_below("optimizer/", state))
         if self.average:
-            self.average.load_state(_below("fast/", state))
+            self.average.load_state(fast)
         position.sums = self.position.sums.copy_(state["sums"])
         self.position = position
         self._saved_at = position.epoch, position.step

@@ -26,8 +26,9 @@ def list_run(run: Path) -> CheckpointsResult:
 
 def show(target: str) -> CheckpointsResult:
     """One checkpoint in any form, verified. Raises CheckpointError."""
-    info = describe_open(open_checkpoint(target, NORMALIZATION))
-    return CheckpointsResult(command="checkpoints show", checkpoints=(info,))
+    checkpoint = open_checkpoint(target, NORMALIZATION)
+    build(checkpoint)
+    return CheckpointsResult(command="checkpoints show", checkpoints=(describe_open(checkpoint),))
 
 
 def verify(target: str) -> CheckpointsResult:
