@@ -100,8 +100,12 @@ class FileEntry(Part):
 
 
 class Manifest(Part):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     files: dict[str, FileEntry]
+
+    def encode(self) -> bytes:
+        """The one text that says this: nothing watches over the manifest but its own form."""
+        return (json.dumps(self.model_dump(), indent=2) + "\n").encode()
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -116,7 +120,7 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
 def manifest_for(files: dict[str, bytes]) -> bytes:
     """The manifest of these files, to be written last."""
     entries = {name: FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    return (Manifest(files=entries).model_dump_json(indent=2) + "\n").encode()
+    return Manifest(files=entries).encode()
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -195,9 +199,12 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint folder. Raises CheckpointError."""
     path = folder / MANIFEST_FILE
     try:
-        manifest = parse(path.read_bytes(), Manifest, path)
+        text = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST_FILE} ({error.strerror})", _HINT) from error
+    manifest = parse(text, Manifest, path)
+    if manifest.encode() != text:
+        raise CheckpointError(f"{path}: not the text that resnetcli writes (damaged or altered)", _HINT)
     if set(manifest.files) != {MODEL_FILE, TRAINER_FILE}:
         raise CheckpointError(f"{path}: lists {sorted(manifest.files)}, not {MODEL_FILE} and {TRAINER_FILE}", _HINT)
     return manifest

@@ -70,7 +70,7 @@ def export(target: str, out: Path, force: bool) -> CheckpointsResult:
         raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
     checkpoint = open_checkpoint(target, NORMALIZATION)
     weights = build(checkpoint).state_dict()
-    storage.write_file(out, encode(weights, checkpoint.header))
+    storage.write_file(out, encode(weights, checkpoint.header), parents=True)
     written = describe(out, "portable", checkpoint.header)
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
 
