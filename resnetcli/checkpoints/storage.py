@@ -96,16 +96,17 @@ def sweep(folder: Path) -> list[Path]:
     """Clears what killed writers left in the folder `folder`; only for whoever holds the run's lock. Returns what was
     removed. Raises StorageError where the disk refuses."""
     with _explained(folder, 0):
-        for aside in sorted(folder.glob(f"{REPLACED}*")):
+        asides, leftovers = sorted(folder.glob(f"{REPLACED}*")), sorted(folder.glob(f"{TEMPORARY}*"))
+        if asides or leftovers:
+            # The killed writer's last renames may not be on the disk yet. A power failure that took them back would
+            # find what is emptied now under its old name: half a checkpoint, or the only copy of one.
+            durable.sync_folder(folder)
+        for aside in asides:
             path = aside.with_name(aside.name.removeprefix(REPLACED))
             if path.exists():
-                # Whoever gave `path` its name may have been killed before that was on the disk: until it is, `aside`
-                # may be all that a power failure leaves.
-                durable.sync_folder(folder)
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 aside.rename(path)
-        leftovers = sorted(folder.glob(f"{TEMPORARY}*"))
         for path in leftovers:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
