@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 0x4000, 1 << 18
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 0x1000, 0x4000, 1 << 18
 
 Tell = Callable[[object], None]
 
@@ -24,9 +24,7 @@ def in_child(work: Callable[[Tell], object]) -> tuple[int, list[Any]]:
     told, which also a killed child has told. An exception that `work` lets through fails the test."""
     read, write = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # newer Pythons warn of threads, which the child has none of
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from newer Pythons: the child has none
         child = os.fork()
     if child == 0:
         code, real_write = 0, os.write
@@ -62,8 +60,10 @@ def mount_small_disk(folder: Path, options: str) -> None:
 
 
 def make_read_only(folder: Path) -> None:
-    """What `mount_small_disk` mounted takes no more writing, not even from root."""
-    _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", MS_REMOUNT | MS_RDONLY, None)
+    """From here on `folder` takes no more writing, not even from root. It is covered by itself: what is open for
+    writing there would keep a disk from being made read-only."""
+    _call("mount", os.fsencode(folder), os.fsencode(folder), None, MS_BIND, None)
+    _call("mount", None, os.fsencode(folder), None, MS_REMOUNT | MS_BIND | MS_RDONLY, None)
 
 
 @cache

@@ -77,7 +77,7 @@ def watched(
     numbers = itertools.count()
     with (
         mock.patch.multiple(os, open=open_, write=write, fsync=fsync, **{name: named(name) for name in _KINDS}),
-        mock.patch.object(uuid, "uuid4", lambda: SimpleNamespace(hex=f"{next(numbers):08d}")),
+        mock.patch.object(uuid, "uuid4", side_effect=lambda: SimpleNamespace(hex=f"{next(numbers):08d}")),
     ):
         yield
 
@@ -93,7 +93,7 @@ _KINDS = {
 
 
 def _behind(descriptor: int) -> Path:
-    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def _resolved(path: os.PathLike[str] | str, folder: int | None) -> Path:

@@ -20,6 +20,7 @@ from resnetcli.checkpoints.format import (
     verify_file,
 )
 from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, read_best, read_model, verify_folder
+from resnetcli.cli.main import run
 from resnetcli.errors import CheckpointError
 from tests.checkpoints.test_manager import snapshot
 
@@ -88,7 +89,7 @@ def test_a_checkpoint_cut_short_anywhere_is_noticed_and_the_one_before_is_taken(
     cuts = []
     for file, count in ((MODEL_FILE, 22), (TRAINER_FILE, 21), (MANIFEST_FILE, 21)):
         lengths = {0, 1, 7, 8, sizes[file] - 1, *(sizes[file] * n // count for n in range(count))}
-        cuts += [(file, cut_short, length) for length in sorted(lengths)[-count:] + [0]]
+        cuts += [(file, cut_short, length) for length in [*sorted(lengths)[-count:], 0]]
     assert len(cuts) >= 64
     check_damages(saved, cuts)
     broke(
@@ -109,6 +110,27 @@ def test_any_flipped_bit_is_noticed_and_the_one_before_is_taken(saved, broke, co
         count,
         "100 % detected, exit 4; a run falls back to the newest intact one",
     )
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("how", ["cut", "flip"])
+def test_a_command_given_a_damaged_checkpoint_by_its_path_ends_with_exit_code_4(saved, capsys, file, how):
+    older, newer = saved
+    content = (newer / file).read_bytes()
+    (newer / file).write_bytes(content[:-1] if how == "cut" else flipped(content, 8 * len(content) - 20))
+    commands = [["checkpoints", "verify"], ["train", "--resume"]]
+    if file != TRAINER_FILE:  # weights alone do not need it
+        commands += [["inspect"], ["evaluate"], ["checkpoints", "show"], ["predict", str(newer / file), "--checkpoint"]]
+    for command in commands:
+        assert run([*command, str(newer)]) == 4, command
+        said = capsys.readouterr()
+        assert newer.name in said.out + said.err
+        assert "Traceback" not in said.err
+    capsys.readouterr()
+    assert run(["checkpoints", "verify", str(newer.parent.parent)]) == 4
+    listed = capsys.readouterr()
+    assert f"{newer.name}" in listed.out + listed.err
+    assert read_best(older.parent.parent)[0] == (newer if file == TRAINER_FILE else older)
 
 
 def test_each_single_bit_of_the_manifest_counts(saved):
@@ -156,9 +178,13 @@ def test_a_manifest_altered_in_any_way_is_refused_or_fits_no_file(tmp_path_facto
     (folder / MANIFEST_FILE).write_bytes(altered)
     if altered != text:
         with pytest.raises(CheckpointError):
-            for name, entry in read_manifest(folder).files.items():
-                verify_file(folder / name, entry)
+            _verify_both(folder)
     shutil.rmtree(folder)
+
+
+def _verify_both(folder):
+    for name, entry in read_manifest(folder).files.items():
+        verify_file(folder / name, entry)
 
 
 json_like = st.recursive(

@@ -106,6 +106,23 @@ def test_a_kill_while_damaged_checkpoints_are_set_aside_leaves_the_intact_one(tm
     )
 
 
+def refused_at(number, root, code):
+    """A life in which one operation fails: the error that came of it, if one did, the operations, the acknowledged."""
+    acknowledged, met = [], []
+
+    def refuse(operation):
+        met.append(operation)
+        if len(met) == number + 1:
+            raise OSError(code, os.strerror(code))
+
+    try:
+        with watched(root, lambda operation: None, refuse):
+            live(root, acknowledged.append)
+    except StorageError as error:
+        return error, met, acknowledged
+    return None, met, acknowledged
+
+
 @pytest.mark.parametrize(
     "code", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.full)], ids=errno.errorcode.get
 )
@@ -118,19 +135,11 @@ def test_an_operation_that_fails_is_an_error_that_loses_nothing(tmp_path, broke,
     for number in numbers:
         root = tmp_path / str(number)
         root.mkdir()
-        acknowledged, met = [], []
-
-        def refuse(operation, number=number, met=met):
-            met.append(operation)
-            if len(met) == number + 1:
-                raise OSError(code, os.strerror(code))
-
-        try:
-            with watched(root, lambda operation: None, refuse):
-                live(root, acknowledged.append)
+        error, met, acknowledged = refused_at(number, root, code)
+        if error is None:
             assert names_the_holder(met, number), met[number]
             silent += 1
-        except StorageError as error:
+        else:
             assert error.exit_code == 7
             assert os.strerror(code) in error.message
             if met[number].kind == "write" and code == errno.ENOSPC:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.faults.life import check_nothing_lost, config_in, live
 from tests.faults.operations import Disk, watched, write_out
 
 pytestmark = [
-    pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads paths from /proc"),
+    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads paths from /proc"),
     pytest.mark.usefixtures("no_waiting"),
 ]
 

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +188,14 @@ def _state_of(run: Path) -> dict[str, Any]:
 
 
 def _serve() -> None:
-    import resnetcli.cli.train
-    import resnetcli.reporting.plots
-    import resnetcli.services.train
-    import tests.engine.test_loop
-    import tests.faults.children  # noqa: F401
-
+    for name in (
+        "resnetcli.cli.train",
+        "resnetcli.reporting.plots",
+        "resnetcli.services.train",
+        "tests.engine.test_loop",
+        "tests.faults.children",
+    ):
+        import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
