@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,48 @@ def test_sweep_clears_leftovers_and_nothing_else(tmp_path):
     (tmp_path / "step-1").mkdir()
     assert len(storage.sweep(tmp_path)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_folder_is_renamed_over_one_of_that_name(tmp_path):
+    storage.write_folder(tmp_path / "a", {"x": b"new"})
+    storage.write_folder(tmp_path / "b", {"y": b"old"})
+    storage.rename_folder(tmp_path / "a", tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b" / "x").read_bytes() == b"new"
+
+
+def test_a_disk_that_takes_a_part_of_what_is_written_gets_the_rest(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    storage.write_file(tmp_path / "f", b"ten bytes.")
+    assert (tmp_path / "f").read_bytes() == b"ten bytes."
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "make the folder writable"),
+        (errno.EIO, "its disk answers"),
+    ],
+)
+def test_each_refusal_of_the_disk_has_its_own_advice(tmp_path, monkeypatch, code, hint):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError, match=re.escape(os.strerror(code))) as caught:
+        storage.write_folder(tmp_path / "c", {"a": b"1"})
+    assert hint in caught.value.hint
+
+
+def test_a_disk_that_is_gone_has_an_unknown_number_of_bytes_free(tmp_path, monkeypatch):
+    def fill_and_vanish(descriptor):
+        shutil.rmtree(tmp_path / "d")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(os, "fsync", fill_and_vanish)
+    with pytest.raises(StorageError, match="an unknown number are free"):
+        storage.write_folder(tmp_path / "d" / "c", {"a": b"1"})
