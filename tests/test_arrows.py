@@ -11,11 +11,12 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {"config", "errors", "events", "results", "interrupts"}
+FLOOR = {"config", "errors", "events", "results", "interrupts", "durable"}
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "errors": set(),
+    "durable": set(),
     "config": set(),
     "results": set(),
     "events": {"results"},

@@ -116,8 +116,12 @@ class FileEntry(Part):
 
 
 class Manifest(Part):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
     files: dict[str, FileEntry]
+
+    def encode(self) -> bytes:
+        """The one text that says this: nothing watches over the manifest but its own form."""
+        return (json.dumps(self.model_dump(), indent=2) + "\n").encode()
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -138,7 +142,7 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
 def manifest_for(files: dict[str, bytes]) -> bytes:
     """The manifest of these files, to be written last."""
     entries = {name: FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    return (Manifest(files=entries).model_dump_json(indent=2) + "\n").encode()
+    return Manifest(files=entries).encode()
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -206,11 +210,15 @@ def open_plain(path: Path) -> BinaryIO:
 
 def read_json(path: Path, model: type[_Model]) -> _Model:
     """A JSON file of ours, all of it. Raises CheckpointError, OSError."""
+    return parse(_read_small(path), model, path)
+
+
+def _read_small(path: Path) -> bytes:
     with open_plain(path) as file:
         data = file.read(MAX_HEADER_BYTES + 1)
     if len(data) > MAX_HEADER_BYTES:
         raise CheckpointError(f"{path}: more than {MAX_HEADER_BYTES:,} bytes, which none of ours has", _HINT)
-    return parse(data, model, path)
+    return data
 
 
 def _read_head(file: BinaryIO, path: Path) -> bytes:
@@ -266,9 +274,12 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint folder. Raises CheckpointError."""
     path = folder / MANIFEST_FILE
     try:
-        manifest = read_json(path, Manifest)
+        text = _read_small(path)
     except OSError as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST_FILE} ({error.strerror})", _HINT) from error
+    manifest = parse(text, Manifest, path)
+    if manifest.encode() != text:
+        raise CheckpointError(f"{path}: not the text that resnetcli writes (damaged or altered)", _HINT)
     if set(manifest.files) != {MODEL_FILE, TRAINER_FILE}:
         raise CheckpointError(f"{path}: lists {sorted(manifest.files)}, not {MODEL_FILE} and {TRAINER_FILE}", _HINT)
     return manifest

@@ -6,6 +6,7 @@ highest step, the best is the one whose own header has the highest validation ac
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -36,7 +37,7 @@ from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
-STEP_NAME = re.compile(r"step-(\d{7,})")
+STEP_NAME = re.compile(rf"(?:{re.escape(storage.REPLACED)})?step-(\d{{7,}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         self.acquire()
-        storage.write_file(self._holder, f"process {os.getpid()} on {platform.node()}".encode())
+        with contextlib.suppress(StorageError):  # only a name for others; on a full disk `prune` must still get in
+            storage.write_file(self._holder, f"process {os.getpid()} on {platform.node()}".encode())
         return self
 
     def acquire(self) -> None:
@@ -83,7 +85,8 @@ class RunLock:
             ) from error
 
     def __exit__(self, *exc: object) -> None:
-        self._holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that vanished or is read-only by now was reported when it hurt
+            self._holder.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
@@ -132,8 +135,11 @@ def step_folders(run_dir: Path) -> list[Path]:
     folder = run_dir / CHECKPOINTS
     if not folder.is_dir():
         return []
-    steps = {int(match[1]): p for p in folder.iterdir() if p.is_dir() and (match := STEP_NAME.fullmatch(p.name))}
-    return [steps[step] for step in sorted(steps)]
+    # What was put aside comes first, and counts only until another has its name: a kill in between may have left
+    # nothing else of this step.
+    names = sorted(p.name for p in folder.iterdir())
+    folders = {int(match[1]): folder / name for name in names if (match := STEP_NAME.fullmatch(name))}
+    return [folders[step] for step in sorted(folders) if folders[step].is_dir()]
 
 
 def is_run(path: Path) -> bool:
@@ -164,7 +170,11 @@ def verify_folder(folder: Path) -> ModelHeader:
 def best_first(run_dir: Path) -> list[Path]:
     """The checkpoints of a run in the order of preference: by validation accuracy (of equals the earliest), then
     those that were not validated, newest first, as in a final run."""
-    scores = {folder: _score(folder) for folder in step_folders(run_dir)}
+    return _by_preference(step_folders(run_dir))
+
+
+def _by_preference(folders: list[Path]) -> list[Path]:
+    scores = {folder: _score(folder) for folder in folders}
     validated = [folder for folder, score in scores.items() if score >= 0]
     rest = [folder for folder in reversed(scores) if scores[folder] < 0]
     return sorted(validated, key=lambda folder: -scores[folder]) + rest
@@ -210,6 +220,7 @@ class CheckpointManager:
         self.folder = run_dir / CHECKPOINTS
         self.keep_last = keep_last
         storage.sweep(run_dir)
+        storage.make_folder(self.folder)
         storage.sweep(self.folder)
 
     def save(self, snapshot: Snapshot) -> Path:
@@ -220,7 +231,8 @@ class CheckpointManager:
             TRAINER_FILE: encode(snapshot.trainer, snapshot.position),
         }
         storage.write_folder(path, {**files, MANIFEST_FILE: manifest_for(files)})
-        self.prune()
+        # Not verified once more: those of before were when the run went on, those since were written by this process.
+        self._remove(_superfluous(step_folders(self.run_dir), self.keep_last))
         return path
 
     def set_damaged_aside(self) -> list[str]:
@@ -236,17 +248,33 @@ class CheckpointManager:
         return reasons
 
     def prune(self) -> list[Path]:
-        """Keeps the newest `keep_last` and the best; returns what was removed."""
-        removed = prunable(self.run_dir, self.keep_last)
-        for folder in removed:
+        """Keeps the newest `keep_last` and the best of those that are intact, and the damaged ones; returns what was
+        removed."""
+        return self._remove(prunable(self.run_dir, self.keep_last))
+
+    def _remove(self, folders: list[Path]) -> list[Path]:
+        for folder in folders:
             storage.remove_folder(folder)
-        return removed
+        return folders
 
 
 def prunable(run_dir: Path, keep_last: int) -> list[Path]:
-    """What may go: all but the newest `keep_last` and the best."""
-    kept = {*step_folders(run_dir)[-keep_last:], *best_first(run_dir)[:1]}
-    return [folder for folder in step_folders(run_dir) if folder not in kept]
+    """What may go of the intact checkpoints: all but the newest `keep_last` and the best. A damaged one counts as
+    neither: kept in the place of an intact one it would be the end of the run."""
+    return _superfluous([folder for folder in step_folders(run_dir) if _is_intact(folder)], keep_last)
+
+
+def _superfluous(folders: list[Path], keep_last: int) -> list[Path]:
+    kept = {*folders[-keep_last:], *_by_preference(folders)[:1]}
+    return [folder for folder in folders if folder not in kept]
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        verify_folder(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _score(folder: Path) -> float:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from resnetcli import durable
 from resnetcli.errors import StorageError
 
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Writes or replaces the file `path`. Raises StorageError; then the old file, if any, is untouched."""
+def write_file(path: Path, data: bytes, *, parents: bool = False) -> None:
+    """Writes or replaces the file `path`; with `parents` in a folder that is made if it is missing. Raises
+    StorageError; then the old file, if any, is untouched."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with _explained(path, len(data)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            durable.make_folder(path.parent, parents=True)
         try:
-            _write_synced(temporary, data)
+            durable.write_synced(temporary, data)
             temporary.replace(path)
-            _sync_folder(path.parent)
+            durable.sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -35,17 +37,25 @@ def write_file(path: Path, data: bytes) -> None:
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Makes the folder `path` with these files. Raises StorageError; then there is no litter, and a folder that was
     there is still there. Otherwise it is replaced, never merged.
+
+    What is above it must exist: a run directory that vanished would else come back without its other files.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with _explained(path, sum(map(len, files.values()))):
         try:
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             for name, data in files.items():
-                _write_synced(temporary / name, data)
-            _sync_folder(temporary)
+                durable.write_synced(temporary / name, data)
+            durable.sync_folder(temporary)
             _rename_over(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder `path`, in one that exists, or makes sure that it will still be there. Raises StorageError."""
+    with _explained(path, 0):
+        durable.make_folder(path)
 
 
 def _rename_over(new: Path, path: Path) -> None:
@@ -60,7 +70,7 @@ def _rename_over(new: Path, path: Path) -> None:
         if aside.exists():
             aside.rename(path)
         raise
-    _sync_folder(path.parent)
+    durable.sync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -69,7 +79,7 @@ def remove_folder(path: Path) -> None:
     doomed = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with _explained(path, 0):
         path.rename(doomed)
-        _sync_folder(path.parent)
+        durable.sync_folder(path.parent)
         shutil.rmtree(doomed)
 
 
@@ -79,53 +89,51 @@ def rename_folder(path: Path, to: Path) -> None:
         if to.exists():
             remove_folder(to)
         path.rename(to)
-        _sync_folder(path.parent)
+        durable.sync_folder(path.parent)
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Clears what killed writers left in `folder`; only for whoever holds the run's lock. Returns what was removed."""
-    for aside in folder.glob(f"{REPLACED}*") if folder.is_dir() else []:
-        path = aside.with_name(aside.name.removeprefix(REPLACED))
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.rename(path)
-    leftovers = sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else []
-    for path in leftovers:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return leftovers
+    """Clears what killed writers left in the folder `folder`; only for whoever holds the run's lock. Returns what was
+    removed. Raises StorageError where the disk refuses."""
+    with _explained(folder, 0):
+        asides, leftovers = sorted(folder.glob(f"{REPLACED}*")), sorted(folder.glob(f"{TEMPORARY}*"))
+        if asides or leftovers:
+            # The killed writer's last renames may not be on the disk yet. A power failure that took them back would
+            # find what is emptied now under its old name: half a checkpoint, or the only copy of one.
+            durable.sync_folder(folder)
+        for aside in asides:
+            path = aside.with_name(aside.name.removeprefix(REPLACED))
+            if path.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.rename(path)
+        for path in leftovers:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return leftovers
 
 
 @contextlib.contextmanager
 def _explained(path: Path, size: int) -> Iterator[None]:
-    """Turns an OSError into a StorageError that says what to do."""
+    """Turns an OSError into a StorageError that says what to do; `size` is how many bytes were to be written."""
     try:
         yield
     except OSError as error:
+        reason, hint = error.strerror or str(error), "check that the folder still exists and its disk answers"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            hint = f"free at least {size:,} bytes there, then try again; a run goes on with --resume"
+            reason += f" ({size:,} bytes are needed, {_free(path)} are free on this disk)"
+            hint = "free some space there, then try again; a run goes on with --resume"
+        if error.errno == errno.EFBIG:
+            hint = "files may not be that large here: see `ulimit -f`; a run goes on with --resume"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "make the folder writable, or choose another"
-        else:
-            hint = "check that the folder still exists and its disk answers"
-        raise StorageError(f"cannot write {path}: {error.strerror or error}", hint) from error
+        raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is as durable as it gets
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+def _free(path: Path) -> str:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return f"{shutil.disk_usage(path.parent).free:,}"
+    except OSError:
+        return "an unknown number"

@@ -18,6 +18,7 @@ from resnetcli.config import TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 from resnetcli.results import DryRunResult, TrainResult
+from resnetcli.services.output_dir import check_output_dir, check_run_dir
 
 RESUMABLE = (
     "device",
@@ -89,6 +90,7 @@ def train(
             report(previewed, as_json)
             return
 
+        check_output_dir(config.output_dir)
         from resnetcli.services import train as service
 
         with session.observed() as on_event:
@@ -107,6 +109,7 @@ def _resume(session: Session, run: Path, given: Given) -> TrainResult:
     checked = resolve(TrainConfig, given)
     overrides: dict[str, object] = {name: getattr(checked, name) for name in RESUMABLE if name in given}
 
+    check_run_dir(run)
     from resnetcli.services import train as service
 
     with session.observed() as on_event:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
 from resnetcli.config import CLASS_NAMES
+from resnetcli.durable import make_folder, sync_folder, write_synced
 from resnetcli.errors import DataError, StorageError
 
 IMAGES_PER_BATCH = 10_000
@@ -135,17 +136,14 @@ def write(path: Path, batches: Sequence[NDArray[np.uint8]], origin: Path) -> Non
         raise DataError(f"{origin}: {'; '.join(problems)}", "it is damaged or altered: fetch it again")
     temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, parents=True)
+        temporary.unlink(missing_ok=True)  # a killed process may have left one
         try:
-            with temporary.open("wb") as file:
-                for batch in batches:
-                    file.write(batch.data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(temporary, *(batch.data for batch in batches))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, CACHE_BYTES, error) from error
 
@@ -219,13 +217,3 @@ def _interleave(records: Records, pixels: NDArray[np.uint8]) -> None:
         for channel in range(3):
             first = 1 + channel * PIXELS
             pixels[start : start + 200, :, channel] = block[:, first : first + PIXELS]
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is durable without that
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

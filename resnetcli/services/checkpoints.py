@@ -80,7 +80,7 @@ def export(target: str, out: Path, force: bool, dtype: StoredPrecision = "fp32")
         raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
     checkpoint = open_checkpoint(target, NORMALIZATION)
     weights, header = rounded(build(checkpoint).state_dict(), without_places(checkpoint.header), dtype)
-    storage.write_file(out, encode(weights, header))
+    storage.write_file(out, encode(weights, header), parents=True)
     written = describe(out, "portable", header)
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
 

@@ -111,7 +111,7 @@ def draw_grid(images: NDArray[np.uint8], labels: list[str], scale: int) -> Image
 def _save(picture: Image.Image, path: Path) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    storage.write_file(path, buffer.getvalue())
+    storage.write_file(path, buffer.getvalue(), parents=True)
 
 
 def _cifar10_result(command: str, path: Path, source: str, started: float) -> DataResult:

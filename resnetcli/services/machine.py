@@ -44,5 +44,5 @@ def _remembered_gain(path: Path) -> float:
     gain = round(measure_bf16_gain(), 3)
     measurements = Measurements(bf16_gain=known | {key: gain})
     with contextlib.suppress(OSError, ResnetCliError):  # a cache that cannot be written costs the next run 0.2 s
-        storage.write_file(path, measurements.model_dump_json(indent=2).encode())
+        storage.write_file(path, measurements.model_dump_json(indent=2).encode(), parents=True)
     return gain

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from pathlib import Path
 
-from resnetcli.checkpoints import storage
+from resnetcli import durable
 from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, LOCK_FILE, check_not_in_use, step_folders
+from resnetcli.checkpoints.storage import TEMPORARY
 from resnetcli.config import TrainConfig
 from resnetcli.errors import StorageError, UsageError
+from resnetcli.services.output_dir import check_output_dir
 
 OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".holder")
 
@@ -17,12 +18,7 @@ OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".h
 def check_run_folder(config: TrainConfig) -> None:
     """Fails early where `new_run_folder` would fail: before data is fetched. Makes nothing. Raises UsageError,
     RunInUseError, StorageError."""
-    parent = next(p for p in (config.output_dir.absolute(), *config.output_dir.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise StorageError(f"--output-dir {config.output_dir}: {parent} is a file", "name a folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        hint = "choose a folder that you can write to with --output-dir"
-        raise StorageError(f"cannot make a run directory in {config.output_dir}: {parent} is not writable", hint)
+    check_output_dir(config.output_dir)
     if config.name is not None and (config.output_dir / config.name).is_dir():
         _check_unused(config.output_dir / config.name)
 
@@ -34,7 +30,7 @@ def new_run_folder(config: TrainConfig) -> Path:
     cannot be made.
     """
     try:
-        config.output_dir.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(config.output_dir, parents=True)
         if config.name is not None:
             return _named(config.output_dir / config.name)
         for number in count(1):
@@ -43,6 +39,7 @@ def new_run_folder(config: TrainConfig) -> Path:
                 path.mkdir()
             except FileExistsError:
                 continue
+            durable.sync_folder(config.output_dir)
             return path
     except OSError as error:
         hint = "choose a folder that you can write to with --output-dir"
@@ -51,7 +48,7 @@ def new_run_folder(config: TrainConfig) -> Path:
 
 
 def _named(path: Path) -> Path:
-    path.mkdir(exist_ok=True)
+    durable.make_folder(path)
     _check_unused(path)
     return path
 
@@ -67,5 +64,5 @@ def _check_unused(path: Path) -> None:
     """A run that was stopped before it saved anything does not count; anything else in the folder does."""
     check_not_in_use(path)
     check_still_unused(path)
-    if any(p.name not in OURS and not p.name.startswith(storage.TEMPORARY) for p in path.iterdir()):
+    if any(p.name not in OURS and not p.name.startswith(TEMPORARY) for p in path.iterdir()):
         raise UsageError(f"{path}: a folder of this name exists and is not empty", "choose another --name")

@@ -15,9 +15,9 @@ from resnetcli.checkpoints.manager import (
     CheckpointManager,
     RunLock,
     Snapshot,
-    best_first,
     is_run,
     newest_intact,
+    read_best,
 )
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config import IMAGE_SIZE, TrainConfig
@@ -58,9 +58,9 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
     if not run.is_dir() or not is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
     with RunLock(run):
-        folder, snapshot = newest_intact(run)
         config = read_config(run).model_copy(update={"max_time": None, **overrides})
         manager = CheckpointManager(run, config.keep_last)
+        folder, snapshot = newest_intact(run)
         for reason in manager.set_damaged_aside():
             on_event(Notice(f"{reason}; going on from {folder.name}", warning=True))
         setup = reopen(config, folder, snapshot, on_event)
@@ -128,7 +128,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         )
     if reason == "stopped":
         stop.raise_if_requested(f"at step {trainer.global_step}; everything is saved in {run_dir}", go_on)
-    measured, used = None, best_first(run_dir)[0]
+    measured, used = None, read_best(run_dir)[0]
     if reason == "max_time":
         on_event(Notice(f"stopped after {setup.config.max_time:g} minutes at step {trainer.global_step}; {go_on}"))
     else:

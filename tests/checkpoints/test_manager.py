@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from resnetcli.checkpoints.format import (
+    MAX_FILE_BYTES,
     MODEL_FILE,
     SCHEMA_VERSION,
     TRAINER_FILE,
@@ -29,7 +30,8 @@ from resnetcli.checkpoints.manager import (
     step_folders,
 )
 from resnetcli.checkpoints.reading import open_checkpoint
-from resnetcli.errors import CheckpointError, RunInUseError
+from resnetcli.checkpoints.storage import REPLACED
+from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
@@ -228,3 +230,64 @@ def test_leftovers_of_a_killed_writer_are_cleared_at_the_next_start(tmp_path):
     (litter / MODEL_FILE).write_bytes(b"half")
     CheckpointManager(tmp_path, 2)
     assert not litter.exists()
+
+
+@pytest.mark.parametrize("how", ["cut", "flip", "gone"])
+def test_pruning_never_keeps_a_damaged_checkpoint_in_the_place_of_an_intact_one(tmp_path, how):
+    manager = CheckpointManager(tmp_path, keep_last=9)
+    for step, score in ((1, 0.2), (2, 0.6), (3, 0.4), (4, 0.9)):
+        manager.save(snapshot(step, score))
+    damage(tmp_path / "checkpoints" / "step-0000004" / TRAINER_FILE, how)
+    removed = CheckpointManager(tmp_path, keep_last=1).prune()
+    assert [path.name for path in removed] == ["step-0000001"]
+    assert names(tmp_path) == [2, 3, 4]
+    assert newest_intact(tmp_path)[0].name == "step-0000003"
+
+
+def test_a_checkpoint_that_was_put_aside_counts_until_another_has_its_name(tmp_path):
+    manager = CheckpointManager(tmp_path, keep_last=2)
+    path = manager.save(snapshot(3))
+    path.rename(path.with_name(f"{REPLACED}{path.name}"))
+    assert newest_intact(tmp_path)[1].position.global_step == 3
+    assert open_checkpoint(str(tmp_path), NORMALIZATION).header.step == 3
+    CheckpointManager(tmp_path, keep_last=2)
+    assert newest_intact(tmp_path)[0] == path
+
+
+def test_a_run_in_use_names_its_holder_also_when_nobody_wrote_down_who_it_is(tmp_path):
+    with RunLock(tmp_path):
+        with pytest.raises(RunInUseError, match=f"in use by process {os.getpid()}"):
+            RunLock(tmp_path).__enter__()
+        (tmp_path / ".holder").unlink()
+        with pytest.raises(RunInUseError, match="in use by another process"):
+            RunLock(tmp_path).__enter__()
+
+
+def test_a_run_that_cannot_be_locked_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write to .*file"):
+        RunLock(tmp_path / "file").__enter__()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"__metadata__": {"resnetcli": 3}}',
+        b'{"__metadata__": {"other": "x"}}',
+        b'{"w": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}, "__metadata__": {"resnetcli": HEADER}}',
+    ],
+)
+def test_a_safetensors_file_that_is_not_ours_or_not_whole_is_refused(tmp_path, header):
+    header = header.replace(b"HEADER", json.dumps(snapshot(1).header.model_dump_json()).encode())
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: (the metadata|a safetensors file, but|damaged)"):
+        read_tensors(path, ModelHeader)
+
+
+def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(CheckpointError, match="2,147,483,649 bytes, more than any checkpoint"):
+        read_tensors(path, ModelHeader)

@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from resnetcli.errors import StorageError
 
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "a" / "f.json"
-    storage.write_file(path, b"one")
+    storage.write_file(path, b"one", parents=True)
     storage.write_file(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["f.json"]
@@ -21,15 +23,12 @@ def test_a_file_is_replaced_whole(tmp_path):
 def test_a_failing_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, call, code):
     path = tmp_path / "f"
     storage.write_file(path, b"old")
-    real_open = Path.open
 
     def fail(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
     if call == "write":
-        monkeypatch.setattr(
-            Path, "open", lambda self, mode="r", **k: fail() if "x" in mode else real_open(self, mode, **k)
-        )
+        monkeypatch.setattr(os, "write", fail)
     elif call == "fsync":
         monkeypatch.setattr(os, "fsync", fail)
     else:
@@ -40,7 +39,7 @@ def test_a_failing_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch,
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
     if code == errno.ENOSPC:
-        assert "4 bytes" in caught.value.hint
+        assert re.search(r"\(4 bytes are needed, [\d,]+ are free on this disk\)", caught.value.message)
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path, monkeypatch):
@@ -100,3 +99,48 @@ def test_sweep_clears_leftovers_and_nothing_else(tmp_path):
     (tmp_path / "step-1").mkdir()
     assert len(storage.sweep(tmp_path)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_folder_is_renamed_over_one_of_that_name(tmp_path):
+    storage.write_folder(tmp_path / "a", {"x": b"new"})
+    storage.write_folder(tmp_path / "b", {"y": b"old"})
+    storage.rename_folder(tmp_path / "a", tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b" / "x").read_bytes() == b"new"
+
+
+def test_a_disk_that_takes_a_part_of_what_is_written_gets_the_rest(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    storage.write_file(tmp_path / "f", b"ten bytes.")
+    assert (tmp_path / "f").read_bytes() == b"ten bytes."
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "make the folder writable"),
+        (errno.EIO, "its disk answers"),
+    ],
+)
+def test_each_refusal_of_the_disk_has_its_own_advice(tmp_path, monkeypatch, code, hint):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError, match=re.escape(os.strerror(code))) as caught:
+        storage.write_folder(tmp_path / "c", {"a": b"1"})
+    assert hint in caught.value.hint
+
+
+def test_a_disk_that_is_gone_has_an_unknown_number_of_bytes_free(tmp_path, monkeypatch):
+    def fill_and_vanish(descriptor):
+        shutil.rmtree(tmp_path / "d")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(os, "fsync", fill_and_vanish)
+    with pytest.raises(StorageError, match="an unknown number are free"):
+        storage.write_folder(tmp_path / "d" / "c", {"a": b"1"})

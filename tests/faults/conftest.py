@@ -16,6 +16,12 @@ Broke = Callable[[int, str, int, str], None]
 
 
 @pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: a kill takes nothing from the kernel, and a power failure is played on a log."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def broke() -> Broke:
     """`broke(row, fault, cases, outcome)`: so many cases of this fault, and what came of all of them."""
 

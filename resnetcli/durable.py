@@ -1,0 +1,48 @@
+"""The few operations from which everything that must last is made. They raise OSError.
+
+Each is made of plain calls of the operating system, and storage is made of nothing else: so a test can stop, fail or
+log it after every single one (`tests/faults/operations.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_synced(path: Path, *parts: bytes | memoryview) -> None:
+    """Creates the file `path` from `parts`, and returns once they are on the disk. Raises FileExistsError where it is
+    there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        for part in parts:
+            rest = memoryview(part).cast("B")
+            while rest:  # a disk that fills up, and a size limit, take a part of it before they refuse
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path, *, parents: bool = False) -> None:
+    """Makes the folder `path` where it is missing; with `parents` also what is missing above it.
+
+    The folder above is synced even if `path` was there: whoever made it may have been killed before. Without that
+    sync a power failure can take the name, and with it everything that was synced below.
+    """
+    above = path.parent
+    if parents and not above.is_dir():
+        make_folder(above, parents=True)
+    path.mkdir(exist_ok=True)
+    sync_folder(above)
+
+
+def sync_folder(path: Path) -> None:
+    """Returns once the names in `path` are on the disk."""
+    if os.name == "nt":  # Windows cannot open a folder; its rename is as durable as it gets
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
