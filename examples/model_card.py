@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import ModelHeader, entry_for, read_model_header
+from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, Packaged, packaged_file, read_about
 from resnetcli.cli.recipes import read_recipe, recipe_names
 from resnetcli.config import PRETRAINED, CompareConfig, EvaluateConfig, TrainConfig
@@ -140,7 +140,7 @@ def check() -> None:
 def card_text() -> str:
     """The model card of the packaged file, from its header and from its measurements alone."""
     about = read_about(PRETRAINED)
-    header = read_model_header(packaged_file(PRETRAINED))
+    header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
     found: dict[str, Any] = about.card
     evaluation = found["evaluation"]
     scores = Scores.model_validate(evaluation["scores"])

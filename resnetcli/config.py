@@ -22,7 +22,7 @@ StoredPrecision = Literal["fp32", "fp16", "bf16"]
 TestTimeAugmentation = Literal["none", "flip", "shift"]
 
 ENV_PREFIX = "RESNETCLI_"
-DEFAULT_RECIPE = "quick"
+DEFAULT_RECIPE = "fast"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DEVICES = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 IMAGE_SIZE = 32

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from resnetcli.checkpoints import packaged
-from resnetcli.checkpoints.format import entry_for, read_model_header
+from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, packaged_file, read_about
 from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.config import PRETRAINED, TrainConfig
@@ -53,7 +53,7 @@ def test_the_card_states_digest_size_accuracy_and_interval_of_the_file(card: str
 
 
 def test_the_command_on_the_card_has_the_settings_of_the_header(script: ModuleType, card: str) -> None:
-    header = read_model_header(packaged_file(PRETRAINED))
+    header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
     line = script.command(header.config)
     assert f"```\n{line}\n```" in card
     words = shlex.split(line)

@@ -34,7 +34,7 @@ COMMANDS = {
 EPILOG = """[bold]Examples[/bold]
   resnetcli predict photo.jpg
   resnetcli train
-  resnetcli evaluate runs/quick-1
+  resnetcli evaluate runs/fast-1
   resnetcli COMMAND --help"""
 
 

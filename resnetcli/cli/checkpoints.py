@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="List, show, verify, prune and export checkpoints.",
     epilog=examples(
-        "resnetcli checkpoints list runs/quick-1", "resnetcli checkpoints export runs/quick-1 best.safetensors"
+        "resnetcli checkpoints list runs/fast-1", "resnetcli checkpoints export runs/fast-1 best.safetensors"
     ),
 )
 
@@ -38,7 +38,7 @@ Run = Annotated[Path, _argument("RUN", "Run directory.", complete_run)]
 Checkpoint = Annotated[str, _argument("CKPT", CKPT, complete_checkpoint)]
 
 
-@app.command(name="list", epilog=examples("resnetcli checkpoints list runs/quick-1"))
+@app.command(name="list", epilog=examples("resnetcli checkpoints list runs/fast-1"))
 @takes()
 def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
     """List the checkpoints of a run, which is best and which is last. Exit code 4 if one is damaged."""
@@ -50,7 +50,7 @@ def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
         raise typer.Exit(CheckpointError.exit_code)
 
 
-@app.command(epilog=examples("resnetcli checkpoints show runs/quick-1", "resnetcli checkpoints show pretrained"))
+@app.command(epilog=examples("resnetcli checkpoints show runs/fast-1", "resnetcli checkpoints show pretrained"))
 @takes()
 def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) -> None:
     """Show where weights come from and what is known of them."""
@@ -60,7 +60,7 @@ def show(ctx: typer.Context, checkpoint: Checkpoint, as_json: AsJson = False) ->
 
 
 @app.command(
-    epilog=examples("resnetcli checkpoints verify runs/quick-1", "resnetcli checkpoints verify runs/quick-1 --replay")
+    epilog=examples("resnetcli checkpoints verify runs/fast-1", "resnetcli checkpoints verify runs/fast-1 --replay")
 )
 @takes(ReplayConfig)
 def verify(
@@ -96,7 +96,7 @@ def verify(
         raise typer.Exit(CheckpointError.exit_code)
 
 
-@app.command(epilog=examples("resnetcli checkpoints prune runs/quick-1 --keep-last 1 --dry-run"))
+@app.command(epilog=examples("resnetcli checkpoints prune runs/fast-1 --keep-last 1 --dry-run"))
 @takes(TrainConfig, only=("keep_last",))
 def prune(
     ctx: typer.Context,
@@ -115,8 +115,8 @@ def prune(
 
 @app.command(
     epilog=examples(
-        "resnetcli checkpoints export runs/quick-1 best.safetensors",
-        "resnetcli checkpoints export runs/quick-1 small.safetensors --dtype fp16",
+        "resnetcli checkpoints export runs/fast-1 best.safetensors",
+        "resnetcli checkpoints export runs/fast-1 small.safetensors --dtype fp16",
     )
 )
 @takes(ExportConfig)

@@ -20,11 +20,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command(
     epilog=examples(
-        "resnetcli compare runs/quick-1 runs/quick-2",
-        "resnetcli compare runs/quick-1 pretrained",
-        "resnetcli compare runs/quick-1 resnet50_epoch285.ckpt --tta flip --output report",
-        "resnetcli compare runs/quick-1 runs/quick-2 --split val --show 50",
-        "resnetcli compare runs/quick-1 runs/quick-2 --json | jq .paired.p",
+        "resnetcli compare runs/fast-1 runs/fast-2",
+        "resnetcli compare runs/fast-1 pretrained",
+        "resnetcli compare runs/fast-1 resnet50_epoch285.ckpt --tta flip --output report",
+        "resnetcli compare runs/fast-1 runs/fast-2 --split val --show 50",
+        "resnetcli compare runs/fast-1 runs/fast-2 --json | jq .paired.p",
     )
 )
 @takes(CompareConfig)

@@ -20,10 +20,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command(
     epilog=examples(
         "resnetcli evaluate",
-        "resnetcli evaluate runs/quick-1",
-        "resnetcli evaluate runs/quick-1 --split val --tta flip",
+        "resnetcli evaluate runs/fast-1",
+        "resnetcli evaluate runs/fast-1 --split val --tta flip",
         "resnetcli evaluate resnet50_epoch285.ckpt --output report --save-plots",
-        "resnetcli evaluate runs/quick-1 --json | jq .scores.top1",
+        "resnetcli evaluate runs/fast-1 --json | jq .scores.top1",
     )
 )
 @takes(EvaluateConfig)

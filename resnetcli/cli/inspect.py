@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog=examples(
         "resnetcli inspect",
         "resnetcli inspect --shortcut projection --depth 2",
-        "resnetcli inspect runs/quick-1 --batch-size 512",
+        "resnetcli inspect runs/fast-1 --batch-size 512",
         "resnetcli inspect --json | jq .macs",
     )
 )

@@ -205,7 +205,7 @@ def _choice_completion(kind: Any) -> Callable[[str], list[str]] | None:
 
 
 def _default_text(name: str, info: FieldInfo, unit: str, recipe: tuple[str, Mapping[str, object]]) -> str:
-    """` [default: 512 images (recipe quick)]`, with the bracket escaped for rich's markup."""
+    """` [default: 512 images (recipe fast)]`, with the bracket escaped for rich's markup."""
     recipe_name, recipe_values = recipe
     value = recipe_values.get(name, info.default)
     if info.is_required():

@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog=examples(
         "resnetcli predict photo.jpg",
         "resnetcli predict pictures/ 'more/*.png' --checkpoint model.safetensors --top-k 5",
-        "find . -name '*.jpg' | resnetcli predict - --checkpoint runs/quick-1 --format jsonl",
+        "find . -name '*.jpg' | resnetcli predict - --checkpoint runs/fast-1 --format jsonl",
     )
 )
 @takes(PredictConfig)

@@ -24,9 +24,9 @@ def size_in(config: TrainConfig, epoch: int) -> int:
     train so; Tan & Le, "EfficientNetV2: Smaller models and faster training" (2021, https://arxiv.org/abs/2104.00298),
     section 4, study it. Here crop, flip and TrivialAugment come first, at full size.
 
-    Training steps of the recipe quick take 1.37, 1.28 and 1.08 times as many images/s at 20, 24 and 28 pixels as at 32:
+    Training steps of the recipe fast take 1.37, 1.28 and 1.08 times as many images/s at 20, 24 and 28 pixels as at 32:
     medians of 10 rounds, CPU time of one AVX-512 core in bf16, batch 512; steps as of `resnetcli bench train --recipe
-    quick --start-size 24`, but all sizes by turns. There is no more to gain: the arithmetic of an image shrinks by
+    fast --start-size 24`, but all sizes by turns. There is no more to gain: the arithmetic of an image shrinks by
     1.39, 1.32 and 1.05, for the last maps are 2x2 at every size.
     """
     return config.start_size if epoch < small_epochs(config) else IMAGE_SIZE

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resnetcli.checkpoints import packaged
-from resnetcli.checkpoints.format import Normalization, entry_for, read_model_header
+from resnetcli.checkpoints.format import ModelHeader, Normalization, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, NAMES, packaged_file, read_about, read_packaged
 from resnetcli.checkpoints.reading import check_fit, describe_open, open_checkpoint
 from resnetcli.config import CLASS_NAMES, PRETRAINED
@@ -40,7 +40,7 @@ def test_the_packaged_file_is_small_and_says_nothing_of_the_machine_that_made_it
     path = packaged_file(PRETRAINED)
     assert entry_for(path) == read_about(PRETRAINED).file
     assert path.stat().st_size < MAX_BYTES
-    for text in (json.dumps(read_model_header(path).config), (FOLDER / f"{PRETRAINED}.json").read_text("utf-8")):
+    for text in (json.dumps(read_own_header(path, ModelHeader).config), (FOLDER / f"{PRETRAINED}.json").read_text("utf-8")):
         assert '"/' not in text
         assert "output_dir" not in text
         assert "\\\\" not in text
@@ -100,7 +100,7 @@ def test_a_path_that_reads_like_a_name_is_labelled_as_it_must_be_typed(tmp_path,
 
 def test_a_misspelt_name_is_pointed_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for target, meant in (("pretraned", True), ("Pretrained", True), ("runs/quick-1", False)):
+    for target, meant in (("pretraned", True), ("Pretrained", True), ("runs/fast-1", False)):
         with pytest.raises(CheckpointError, match=f"{target}: no such checkpoint") as caught:
             opened(target)
         assert ("did you mean pretrained" in caught.value.hint) == meant

@@ -69,7 +69,7 @@ def test_settings_mean_what_they_mean_in_train(
     cli: Cli, asked: list[BenchTrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("bench", "train")
-    assert (asked[-1].recipe, asked[-1].optimizer, asked[-1].batch_size) == ("quick", "muon", 512)
+    assert (asked[-1].recipe, asked[-1].optimizer, asked[-1].batch_size) == ("fast", "muon", 512)
     cli("bench", "train", "--recipe", "seed")
     assert (asked[-1].optimizer, asked[-1].batch_size, asked[-1].padding_mode) == ("adam", 100, "zero")
     (tmp_path / "mine.toml").write_text("batch_size = 64\nflip = false\nrounds = 2\n")

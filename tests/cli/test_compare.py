@@ -62,9 +62,9 @@ def test_a_checkpoint_that_stands_for_no_data_set_and_no_validation_split_is_a_u
 
 
 def test_both_arguments_complete_to_runs(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "quick-1" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "fast-1" / "checkpoints").mkdir(parents=True)
     command = get_command(compare.app)
     for name in ("checkpoint_a", "checkpoint_b"):
         param = next(p for p in command.params if p.name == name)
         found = param.shell_complete(command.make_context("compare", [], resilient_parsing=True), "runs/")
-        assert [item.value for item in found] == ["runs/quick-1"]
+        assert [item.value for item in found] == ["runs/fast-1"]

@@ -167,15 +167,15 @@ def test_with_json_the_same_mistake_is_one_document_on_stdout(line: str, code: i
 
 
 def test_the_hint_names_the_newest_run(cli: Cli, tmp_path: Path) -> None:
-    for age, name in ((2, "old-1"), (1, "quick-1")):
+    for age, name in ((2, "old-1"), (1, "fast-1")):
         (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
         os.utime(tmp_path / "runs" / name, (1e9 - age, 1e9 - age))
-    assert "resnetcli compare runs/quick-1 pretrained" in cli("compare").err
-    assert "resnetcli compare pretrained runs/quick-1" in cli("compare", "pretrained").err
+    assert "resnetcli compare runs/fast-1 pretrained" in cli("compare").err
+    assert "resnetcli compare pretrained runs/fast-1" in cli("compare", "pretrained").err
     taken = "no checkpoint given: pretrained is taken; for the newest run here: resnetcli"
-    assert f"{taken} evaluate runs/quick-1" in cli("evaluate", "--split", "tset").err
-    assert f"{taken} predict 'a b.png' --checkpoint runs/quick-1" in cli("predict", "a b.png", "--top-k", "0").err
-    assert f"{taken} inspect runs/quick-1" in cli("inspect", "--depth", "0").err
+    assert f"{taken} evaluate runs/fast-1" in cli("evaluate", "--split", "tset").err
+    assert f"{taken} predict 'a b.png' --checkpoint runs/fast-1" in cli("predict", "a b.png", "--top-k", "0").err
+    assert f"{taken} inspect runs/fast-1" in cli("inspect", "--depth", "0").err
     assert taken not in cli("inspect", "--depth", "0", "--shortcut", "identity").err
 
 

@@ -116,13 +116,13 @@ def test_a_folder_as_config_points_to_the_config_json_inside(tmp_path: Path) -> 
 
 
 def test_an_unknown_recipe_suggests_and_lists() -> None:
-    with pytest.raises(UsageError, match="unknown recipe 'quik': did you mean quick") as caught:
-        read_recipe("quik")
+    with pytest.raises(UsageError, match="unknown recipe 'fats': did you mean fast") as caught:
+        read_recipe("fats")
     assert all(name in caught.value.hint for name in recipe_names())
 
 
 def test_a_recipe_cannot_name_another(tmp_path: Path) -> None:
-    path = _write(tmp_path / "r.toml", "recipe = 'quick'\n")
+    path = _write(tmp_path / "r.toml", "recipe = 'fast'\n")
     with pytest.raises(UsageError, match="cannot name another"):
         resolve_train(Given({"recipe": path}), None)
 

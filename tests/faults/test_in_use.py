@@ -103,9 +103,9 @@ def test_runs_without_a_name_started_together_get_a_directory_each(tmp_path, bro
     children = [Child([*argv, "--epochs=1"], tmp_path) for _ in range(4)]
     assert [child.wait().code for child in children] == [0] * 4
     runs = sorted(p.name for p in tmp_path.iterdir() if p.is_dir())
-    assert runs == [f"quick-{n}" for n in (1, 2, 3, 4)]
+    assert runs == [f"fast-{n}" for n in (1, 2, 3, 4)]
     for name in runs[1:]:
-        assert_same_end(tmp_path / "quick-1", tmp_path / name)
+        assert_same_end(tmp_path / "fast-1", tmp_path / name)
     broke(14, "simultaneous starts without a name", 4, "a directory of its own for each")
 
 

@@ -63,7 +63,7 @@ def ten_class_scores(images: int = 10_000) -> Scores:
 
 def evaluate_result(files: tuple[str, ...] = ()) -> EvaluateResult:
     return EvaluateResult(
-        checkpoint="runs/quick-1/checkpoints/step-0000880",
+        checkpoint="runs/fast-1/checkpoints/step-0000880",
         protocol=Protocol(data="cifar10", split="test", chosen_by="val", tta="none"),
         scores=ten_class_scores(),
         temperature=0.8312,
@@ -96,12 +96,12 @@ def compare_result(files: tuple[str, ...] = (), *, gain: float = 0.84, may_have_
             top5=wilson(9_900, len(labels)),
             nll=0.4812,
             ece=0.0312,
-            temperature=0.8312 if run == "quick-1" else None,
+            temperature=0.8312 if run == "fast-1" else None,
         )
 
     return CompareResult(
-        a=side("quick-1", a, False),
-        b=side("quick-2", b, may_have_seen),
+        a=side("fast-1", a, False),
+        b=side("fast-2", b, may_have_seen),
         data="cifar10",
         split="val" if may_have_seen else "test",
         tta="none",
@@ -144,8 +144,8 @@ def history(epochs: int = 5) -> tuple[EpochRow, ...]:
 
 def train_result(epochs: int = 5) -> TrainResult:
     return TrainResult(
-        run_dir="runs/quick-1",
-        checkpoint="runs/quick-1/checkpoints/step-0000880",
+        run_dir="runs/fast-1",
+        checkpoint="runs/fast-1/checkpoints/step-0000880",
         epochs=epochs,
         steps=88 * epochs,
         stopped="finished",
@@ -157,12 +157,12 @@ def train_result(epochs: int = 5) -> TrainResult:
 
 def checkpoint_info() -> CheckpointInfo:
     return CheckpointInfo(
-        path="runs/quick-1/checkpoints/step-0000880",
+        path="runs/fast-1/checkpoints/step-0000880",
         kind="checkpoint",
         step=880,
         epoch=10.0,
         created="2026-11-02T10:11:12Z",
-        recipe="quick",
+        recipe="fast",
         data="cifar10",
         chosen_by="val",
         metrics={"val_top1": 0.8341, "val_loss": 0.51234},
@@ -184,7 +184,7 @@ def checkpoint_info() -> CheckpointInfo:
 def checkpoints_result() -> CheckpointsResult:
     older = checkpoint_info().model_copy(
         update={
-            "path": "runs/quick-1/checkpoints/step-0000440",
+            "path": "runs/fast-1/checkpoints/step-0000440",
             "step": 440,
             "epoch": 5.0,
             "best": False,
@@ -195,7 +195,7 @@ def checkpoints_result() -> CheckpointsResult:
         command="checkpoints list",
         checkpoints=(older, checkpoint_info()),
         problems=(
-            CheckpointProblem(path="runs/quick-1/checkpoints/step-0000704", message="model.safetensors is short"),
+            CheckpointProblem(path="runs/fast-1/checkpoints/step-0000704", message="model.safetensors is short"),
         ),
     )
 
@@ -246,7 +246,7 @@ def inspect_result() -> InspectResult:
 
 def predict_result() -> PredictResult:
     return PredictResult(
-        checkpoint="runs/quick-1",
+        checkpoint="runs/fast-1",
         tta="flip",
         precision="fp32",
         predictions=(
@@ -278,7 +278,7 @@ def predict_result() -> PredictResult:
 
 def dry_run_result() -> DryRunResult:
     return DryRunResult(
-        config={"recipe": "quick", "epochs": 10, "lr": 0.1, "flip": True, "init": None},
+        config={"recipe": "fast", "epochs": 10, "lr": 0.1, "flip": True, "init": None},
         origins={"recipe": "default", "epochs": "flag", "lr": "recipe", "flip": "default", "init": "default"},
         device="cpu",
         precision="fp32",
@@ -356,8 +356,8 @@ def replay_result(equal: bool = True) -> CheckpointsResult:
     if not equal:
         weights = ReplayedPart(name="weights", count=272, different=2, first="head.bias", max_difference=0.000123)
     replay = ReplayResult(
-        from_checkpoint="runs/quick-1/checkpoints/step-0000792",
-        to_checkpoint="runs/quick-1/checkpoints/step-0000880",
+        from_checkpoint="runs/fast-1/checkpoints/step-0000792",
+        to_checkpoint="runs/fast-1/checkpoints/step-0000880",
         from_step=792,
         to_step=880,
         equal=equal,

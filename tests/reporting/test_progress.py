@@ -31,7 +31,7 @@ class Clock:
 def run_started(**changes: int) -> RunStarted:
     figures = {"start_epoch": 1, "start_step": 0, "val_images": 5_000} | changes
     return RunStarted(
-        run_dir=Path("runs") / "quick-1",
+        run_dir=Path("runs") / "fast-1",
         device="cpu",
         precision="fp32",
         threads=2,

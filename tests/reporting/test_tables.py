@@ -199,7 +199,7 @@ def test_a_failed_picture_keeps_its_reason_and_the_others_their_answers() -> Non
     text = drawn(REPORTS["predict"])
     assert "not an image: ends after 12 bytes" in text
     assert "pictures/[red]cat.jpg" in text
-    assert "2 pictures classified with runs/quick-1" in text
+    assert "2 pictures classified with runs/fast-1" in text
     assert "1 failed" in text
 
 

@@ -75,7 +75,7 @@ def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
     assert copied.chosen_by == "val"
     assert copied.class_names[0] == "airplane"
     info = show(str(out)).checkpoints[0]
-    assert (info.kind, info.recipe) == ("portable", "quick")
+    assert (info.kind, info.recipe) == ("portable", "fast")
 
 
 def test_no_path_of_this_machine_travels_in_a_portable_copy(run, tmp_path):

@@ -29,7 +29,7 @@ def test_the_figures_of_the_specification_come_out(shortcut, convolutions, param
 def test_a_checkpoint_is_described_with_where_it_came_from(run):
     result = inspect(InspectConfig(checkpoint=str(run)), on_event=ignore)
     info = result.checkpoint
-    assert (info.kind, info.recipe, info.data, info.chosen_by) == ("run", "quick", "cifar10-mini", "val")
+    assert (info.kind, info.recipe, info.data, info.chosen_by) == ("run", "fast", "cifar10-mini", "val")
     assert info.metrics["val_top1"] > 0
     assert {f.name for f in info.files} == {"model.safetensors", "trainer.safetensors"}
     assert info.versions["torch"] == torch.__version__

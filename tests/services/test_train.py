@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetcli.checkpoints.format import MODEL_FILE, read_model_header
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact
 from resnetcli.config import TrainConfig
 from resnetcli.data import mini
@@ -82,7 +82,7 @@ def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path):
 
     def look(event):
         if isinstance(event, CheckpointSaved):
-            saved[event.step] = read_model_header(event.path / MODEL_FILE)
+            saved[event.step] = read_own_header(event.path / MODEL_FILE, ModelHeader)
 
     learns = {"lr": 0.005, "lookahead": 0, "limit_train": 128}  # so that a temperature within its bounds fits
     result = short_run(tmp_path, look, name="r", save_every=0.0, **learns)
@@ -283,16 +283,16 @@ def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path):
     config = short_config(tmp_path)
-    assert [new_run_folder(config).name for _ in range(2)] == ["quick-1", "quick-2"]
-    named = short_config(tmp_path, name="quick-1")
-    (tmp_path / "quick-1" / "config.json").write_text("{}")
-    assert new_run_folder(named).name == "quick-1"  # it never saved anything
-    (tmp_path / "quick-1" / "checkpoints" / "step-0000000").mkdir(parents=True)
+    assert [new_run_folder(config).name for _ in range(2)] == ["fast-1", "fast-2"]
+    named = short_config(tmp_path, name="fast-1")
+    (tmp_path / "fast-1" / "config.json").write_text("{}")
+    assert new_run_folder(named).name == "fast-1"  # it never saved anything
+    (tmp_path / "fast-1" / "checkpoints" / "step-0000000").mkdir(parents=True)
     with pytest.raises(UsageError, match="a run of this name exists"):
         new_run_folder(named)
-    (tmp_path / "quick-2" / "thesis.txt").write_text("mine")
+    (tmp_path / "fast-2" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
-        new_run_folder(short_config(tmp_path, name="quick-2"))
+        new_run_folder(short_config(tmp_path, name="fast-2"))
 
 
 def test_a_share_of_less_than_an_image_a_class_is_no_validation_split(tmp_path):
