@@ -26,7 +26,6 @@ from resnetcli.config import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results import CheckpointInfo, FileInfo
 
-
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
