@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
@@ -201,7 +202,7 @@ def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, 
     return weights, header
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """A plain file, to be read: a pipe or a device under its name might never end. Raises CheckpointError, OSError."""
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{path}: not a plain file", _HINT)
@@ -264,8 +265,8 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
 
 def _json(text: str | bytes) -> Any:
     """Raises ValueError, also for a text of more values than any of ours: a few bytes make an object of hundreds."""
-    marks = (b"[", b"{", b",") if isinstance(text, bytes) else ("[", "{", ",")
-    if sum(text.count(mark) for mark in marks) > MAX_ITEMS:  # type: ignore[arg-type]
+    raw = text.encode() if isinstance(text, str) else text
+    if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MAX_ITEMS:
         raise ValueError(f"more than {MAX_ITEMS:,} values")
     return json.loads(text)
 

@@ -35,7 +35,7 @@ MAX_PIXELS = 64_000_000
 
 LARGE_PIXELS = 16_000_000
 """Pictures above this are decoded one at a time, however many threads there are: the largest, with transparency, needs
-1.2 GB on the way (8,000 by 8,000 RGBA)."""
+1.2 GB on the way (8,000 by 8,000, grey with transparency)."""
 _ONE_LARGE_AT_A_TIME = threading.Lock()
 
 EXIF_ORIENTATION = 0x0112

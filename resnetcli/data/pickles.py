@@ -18,7 +18,6 @@ import numpy as np
 from resnetcli.config import CLASS_NAMES
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, RECORD_BYTES, Records
 
-
 MAX_MEMO = 1_000_000
 """The official batches, of 10,000 labels and file names, stay below 10,100."""
 
@@ -53,7 +52,7 @@ def read_batch(data: bytes) -> Records:
 def _check_memo(data: bytes) -> None:
     """Refuses numbers of the memo that no batch has: for the number 2**28, five bytes, Python allocates 4 GB."""
     try:
-        numbers = (int(argument) for opcode, argument, _ in pickletools.genops(data) if "PUT" in opcode.name)
+        numbers = (int(argument or 0) for opcode, argument, _ in pickletools.genops(data) if "PUT" in opcode.name)
         largest = max(numbers, default=0)
     except Exception as error:
         raise ValueError(f"is no readable pickle ({error})") from error

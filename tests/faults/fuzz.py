@@ -23,17 +23,30 @@ from types import FrameType
 
 import torch
 
-from resnetcli.checkpoints import foreign, format, manager, reading, vetting
+from resnetcli.checkpoints import foreign, manager, reading, vetting
+from resnetcli.checkpoints import format as own
 from resnetcli.data import archives, images, pickles
 from resnetcli.errors import ResnetCliError
+from tests.data.conftest import python2_pickle
 from tests.faults.hostile import NORMALIZATION, Call, legacy, zipped
 from tests.faults.test_hostile_images import originals
-from tests.data.conftest import python2_pickle
 
-OURS = (foreign, format, manager, reading, vetting, archives, images, pickles)
+OURS = (foreign, own, manager, reading, vetting, archives, images, pickles)
 WATCHED = tuple(module.__file__ for module in OURS if module.__file__)
 WATCHED_BELOW = ("torch/_weights_only_unpickler.py", "Plugin.py", "PIL/Image.py", "zipfile.py", "pickletools.py")
-WORDS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\0\x80", b"[", b"{", b'"', b"9" * 20, b"R", b"b", b".")
+WORDS = (
+    b"\xff\xff\xff\xff",
+    b"\0\0\0\0",
+    b"\x7f\xff\xff\xff",
+    b"\0\0\0\x80",
+    b"[",
+    b"{",
+    b'"',
+    b"9" * 20,
+    b"R",
+    b"b",
+    b".",
+)
 
 
 @dataclass(frozen=True)
@@ -95,19 +108,21 @@ def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
 
 def checkpoint_seeds() -> list[bytes]:
     """The first byte chooses what the rest is: a file, a pickle in a zip or legacy file, a header, a batch's pickle."""
-    tensors = {"fc.weight": torch.zeros(2, 2), "layer1.0.bias": torch.zeros(2), "module.layer1.1.running_mean": torch.ones(2)}
+    tensors = {
+        "fc.weight": torch.zeros(2, 2),
+        "layer1.0.bias": torch.zeros(2),
+        "module.layer1.1.running_mean": torch.ones(2),
+    }
     seeds = []
     for new in (True, False):
         buffer = io.BytesIO()
         torch.save({"state_dict": tensors}, buffer, _use_new_zipfile_serialization=new)
         seeds.append(b"\0" + buffer.getvalue())
     pickled = Call("collections", "OrderedDict").bytes(2)
-    header = format.ModelHeader(
-        architecture=format.Architecture(), class_names=("a",) * 10, normalization=NORMALIZATION
-    )
+    header = own.ModelHeader(architecture=own.Architecture(), class_names=("a",) * 10, normalization=NORMALIZATION)
     seeds += [b"\1" + pickled, b"\2" + pickled, b"\1" + Call("os", "system", "x").bytes(2)]
-    seeds += [b"\3" + header.model_dump_json().encode(), b"\4" + format.encode(tensors, header)]
-    seeds += [b"\5" + python2_pickle(b"\1\2", b"\3" * 8), b"\6" + format.manifest_for({"model.safetensors": b""})]
+    seeds += [b"\3" + header.model_dump_json().encode(), b"\4" + own.encode(tensors, header)]
+    seeds += [b"\5" + python2_pickle(b"\1\2", b"\3" * 8), b"\6" + own.manifest_for({"model.safetensors": b""})]
     return seeds
 
 
@@ -120,7 +135,7 @@ def read_checkpoint(data: bytes, folder: Path) -> None:
         case b"\2":
             rest = legacy(rest)
         case b"\3":
-            text = json.dumps({"__metadata__": {format.HEADER_KEY: rest.decode("latin-1")}}).encode()
+            text = json.dumps({"__metadata__": {own.HEADER_KEY: rest.decode("latin-1")}}).encode()
             rest = struct.pack("<Q", len(text)) + text
         case b"\5":
             try:
@@ -128,7 +143,7 @@ def read_checkpoint(data: bytes, folder: Path) -> None:
             except ValueError:
                 return
         case b"\6":
-            format.parse(rest, format.Manifest, path)
+            own.parse(rest, own.Manifest, path)
             return
     path.write_bytes(rest)
     reading.open_checkpoint(str(path), NORMALIZATION)
@@ -154,10 +169,7 @@ def fuzz(target: str, executions: int, seed: int = 0) -> Fuzzed:
     waiting = seeds()
     with tempfile.TemporaryDirectory() as name, images.quiet_decoders():
         for _ in range(executions):
-            if waiting:
-                data = waiting.pop()
-            else:
-                data = mutate(chance.choice(corpus), chance.choice(corpus), chance)
+            data = waiting.pop() if waiting else mutate(chance.choice(corpus), chance.choice(corpus), chance)
             before = len(seen)
             try:
                 with watched(seen):

@@ -145,7 +145,11 @@ def good_model(step: int = 8, **changes: object) -> bytes:
     """A model.safetensors of ours, complete; `changes` to its header."""
     torch.manual_seed(0)
     header = ModelHeader(
-        architecture=Architecture(), class_names=CLASS_NAMES, normalization=NORMALIZATION, data="cifar10-mini", step=step
+        architecture=Architecture(),
+        class_names=CLASS_NAMES,
+        normalization=NORMALIZATION,
+        data="cifar10-mini",
+        step=step,
     )
     weights = {name: tensor.detach() for name, tensor in ResNet().state_dict().items()}
     return encode(weights, header.model_copy(update=changes))

@@ -25,7 +25,9 @@ from tests.data.test_network import CONTENT, MD5, Handler, Server
 from tests.data.test_network import server as server
 from tests.faults.conftest import Broke
 
-FAULT = "dataset files missing, cut, flipped, label 10; downloads cut; hostile tar, zip and pickle members; archive bombs"
+FAULT = (
+    "dataset files missing, cut, flipped, label 10; downloads cut; hostile tar, zip and pickle members; archive bombs"
+)
 OUTCOME = "exit 3 names the file; nothing written outside; the cache never poisoned"
 
 Damage = Callable[[Path], object]
@@ -155,7 +157,16 @@ def header(kind: bytes, size: int, data: bytes = b"", name: str = "x") -> bytes:
 
 BIN = "cifar-10-batches-bin/data_batch_1.bin"
 OUTSIDE = ("/tmp/x", "../x", "a/../../x", "..\\x", "C:\\x", "C:x", "\\\\host\\x", "//x", "./../x", "a/..", "..", "")
-LINKS = {"SYM": b"2", "LNK": b"1", "CHR": b"3", "BLK": b"4", "FIFO": b"6", "CONT": b"7", "unknown": b"Z", "sparse": b"S"}
+LINKS = {
+    "SYM": b"2",
+    "LNK": b"1",
+    "CHR": b"3",
+    "BLK": b"4",
+    "FIFO": b"6",
+    "CONT": b"7",
+    "unknown": b"Z",
+    "sparse": b"S",
+}
 
 
 def zip_of(name: str) -> bytes:
@@ -235,7 +246,7 @@ def test_hostile_pickles_of_a_batch_are_refused(
 ) -> None:
     cases = hostile_pickles()
     for name, data in cases.items():
-        with pytest.raises(ValueError, match="is |has "):
+        with pytest.raises(ValueError, match=r"is |has "):
             pickles.read_batch(data)
         assert data, name
     whole = cases["a function"] + bytes(30_730_000)
@@ -293,5 +304,5 @@ def test_an_official_archive_with_other_images_is_refused_and_kept_from_the_cach
     with pytest.raises(DataError, match="does not have the canonical digest"):
         sources.fetch(options, ignore)
     assert not cifar10.cache_path(tmp_path / "cache").exists()
-    assert BATCH_BYTES == len(random_batches["test_batch"])
+    assert len(random_batches["test_batch"]) == BATCH_BYTES
     broke(12, FAULT, 1, OUTCOME)

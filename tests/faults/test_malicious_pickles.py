@@ -44,7 +44,9 @@ def check(place: Path, lines: list[tuple[str, list[str]]]) -> None:
     warm = [["inspect", "good.safetensors"]]
     warm += [line(str(place / "files")) for line in good.values()]
     before = {path for path in place.rglob("*") if path.name not in (".lock", ".holder")}
-    for option, answer in zip([o for o, _ in lines], ran([line for _, line in lines], warm=warm, cwd=place), strict=True):
+    for option, answer in zip(
+        [o for o, _ in lines], ran([line for _, line in lines], warm=warm, cwd=place), strict=True
+    ):
         assert answer.acts == [], (option, answer)
         assert answer.code == 4, (option, answer)
         assert "Traceback" not in answer.err, (option, answer)

@@ -163,7 +163,10 @@ TRAINING_STATE: dict[str, Callable[[State], object]] = {
 
 
 def everything(setup: Setup) -> State:
-    state = {**setup.network.state_dict(), **{f"trainer/{n}": t for n, t in setup.trainer.state().items() if n != "trainer/rng"}}
+    state = {
+        **setup.network.state_dict(),
+        **{f"trainer/{n}": t for n, t in setup.trainer.state().items() if n != "trainer/rng"},
+    }
     state |= {f"model/{name}": tensor for name, tensor in setup.trainer.model.state_dict().items()}
     return {name: tensor.clone() for name, tensor in state.items() if name != "trainer/rng"}
 
