@@ -56,9 +56,9 @@ def mean_logits(model: nn.Module, images: Tensor, tta: TestTimeAugmentation) -> 
     The views and the weights are those of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
     https://arxiv.org/abs/2404.00498), section 3.6 and its code.
 
-    On 5,000 validation images one network (20 epochs with TrivialAugment and crop padding 4; n = 1) has 84.34 % top-1 with none,
-    86.20 % with flip and 86.60 % with shift (NLL 0.507, 0.474, 0.463), and after 8 of these epochs 66.80 %, 68.80 % and
-    69.16 %: `resnetcli evaluate CKPT --split val --tta shift`.
+    On 5,000 validation images one network (20 epochs with TrivialAugment and crop padding 4; n = 1) has 84.34 % top-1
+    with none, 86.20 % with flip and 86.60 % with shift (NLL 0.507, 0.474, 0.463), and after 8 of these epochs 66.80 %,
+    68.80 % and 69.16 %: `resnetcli evaluate CKPT --split val --tta shift`.
     """
     if tta == "none":
         return model(images)  # type: ignore[no-any-return]

@@ -40,7 +40,10 @@ def test_the_packaged_file_is_small_and_says_nothing_of_the_machine_that_made_it
     path = packaged_file(PRETRAINED)
     assert entry_for(path) == read_about(PRETRAINED).file
     assert path.stat().st_size < MAX_BYTES
-    for text in (json.dumps(read_own_header(path, ModelHeader).config), (FOLDER / f"{PRETRAINED}.json").read_text("utf-8")):
+    for text in (
+        json.dumps(read_own_header(path, ModelHeader).config),
+        (FOLDER / f"{PRETRAINED}.json").read_text("utf-8"),
+    ):
         assert '"/' not in text
         assert "output_dir" not in text
         assert "\\\\" not in text

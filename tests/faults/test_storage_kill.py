@@ -12,9 +12,9 @@ from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, step
 from resnetcli.checkpoints.storage import REPLACED, TEMPORARY
 from resnetcli.errors import StorageError
 from tests.checkpoints.test_manager import damage, snapshot
-from tests.faults.sandbox import in_child
 from tests.faults.life import check_nothing_lost, live
 from tests.faults.operations import watched
+from tests.faults.sandbox import in_child
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and reads paths from /proc"),
