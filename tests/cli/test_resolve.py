@@ -199,3 +199,27 @@ def test_a_complete_file_leaves_a_recipe_on_the_command_line_nothing_to_say(tmp_
         resolve_train(Given({"recipe": "seed"}), path)
     config, origins = resolve_train(Given({"epochs": "3"}), path)
     assert (config.epochs, origins["epochs"]) == (3, "flag")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=100)
+@hypothesis_given(values=st.dictionaries(st.sampled_from([*sorted(TrainConfig.model_fields), "x"]), _json, max_size=4))
+def test_a_settings_file_of_anything_is_a_config_or_an_error_of_one_line(
+    values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    message = ""
+    try:
+        config, _ = resolve_train(Given(), path)
+        assert TrainConfig.model_validate(config.model_dump()) == config
+    except UsageError as error:
+        message = error.message
+    assert "Traceback" not in message
+    assert len(message) < 5000

@@ -299,6 +299,32 @@ def test_a_damaged_file_decodes_or_is_a_data_error(
     assert "\n" not in message
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    mode=st.sampled_from(("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+    width=st.integers(1, 80),
+    height=st.integers(1, 80),
+    level=st.integers(0, 255),
+)
+def test_one_colour_stays_that_colour_at_any_size(
+    mode: str, width: int, height: int, level: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    values = {
+        "1": level % 2,
+        "LA": (level, 255),
+        "RGB": (level,) * 3,
+        "RGBA": (level,) * 3 + (255,),
+        "I;16": 257 * level,
+    }
+    image = Image.new(mode, (width, height), 0 if mode == "P" else values.get(mode, level))
+    if mode == "P":
+        image.putpalette([level] * 3)
+    path = tmp_path_factory.getbasetemp() / "plain.png"
+    image.save(path)
+    expected = 255 * (level % 2) if mode == "1" else level
+    assert (images.decode(path).pixels == expected).all()
+
+
 def found(*paths: str, recursive: bool = True, stdin: io.StringIO | None = None) -> list[str]:
     """The pictures by name, errors as "!name"."""
     return [("!" if entry.error else "") + Path(entry.path).name for entry in images.find(paths, recursive, stdin)]

@@ -226,3 +226,17 @@ def test_all_that_is_looked_for_on_the_disk_is_named_when_nothing_is_there(tmp_p
     with pytest.raises(DataError) as caught:
         sources.fetch(DataOptions(cache_dir=tmp_path, data_dir=tmp_path / "none", source="disk"), ignore)
     assert all(name in caught.value.message for name in archives.NAMES)
+
+
+@pytest.mark.cifar10
+def test_what_another_process_fetched_while_this_one_waited_is_taken(scratch: Path) -> None:
+    (scratch / "cifar10").mkdir()
+    other = (scratch / "cifar10" / "fetch.lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    def fetched(event: Event) -> None:
+        shutil.copyfile(canonical.cache_path(None), canonical.cache_path(scratch))
+        other.close()
+
+    path, source = sources.fetch(DataOptions(cache_dir=scratch, data_dir=scratch / "none"), fetched)
+    assert (path, source) == (canonical.cache_path(scratch), "cache")
