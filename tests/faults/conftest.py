@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.worker import Worker
+
 Broke = Callable[[int, str, int, str], None]
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Worker]:
+    """Runs what computes in children of a process that has torch ready."""
+    worker = Worker()
+    yield worker
+    worker.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from resnetcli.services.checkpoints import prune
 from resnetcli.services.history import write_history
 from tests.checkpoints.test_manager import snapshot
 from tests.faults.sandbox import can_mount, in_child, limit_file_size, make_read_only, mount_small_disk, own_mounts
-from tests.faults.worker import ROOT, Worker, acknowledged
+from tests.faults.worker import ROOT, acknowledged
 from tests.services.runs import SHORT
 
 pytestmark = [
@@ -269,13 +269,6 @@ CASES = [
     pytest.param("make it read-only", 1, marks=[needs_mount, pytest.mark.full]),
     pytest.param("make it read-only", SAVES, marks=[needs_mount, pytest.mark.full]),
 ]
-
-
-@pytest.fixture(scope="module")
-def worker():
-    worker = Worker()
-    yield worker
-    worker.close()
 
 
 def train(worker, tmp_path, fence):

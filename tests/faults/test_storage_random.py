@@ -6,24 +6,16 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from resnetcli.checkpoints.manager import best_first, newest_intact, step_folders
-from tests.faults.worker import Worker, acknowledged, content_hash
+from tests.faults.worker import acknowledged, content_hash
 from tests.services.runs import SHORT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 LOST = "0 acknowledged checkpoints lost; after resume the final hash equals the uninterrupted run's"
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    yield worker
-    worker.close()
 
 
 def check_kept(run, acks):
@@ -52,7 +44,7 @@ def kill_until_done(worker, run, start, seconds, draw, at_most):
     return kills
 
 
-@pytest.mark.parametrize("wanted", [30, pytest.param(300, marks=pytest.mark.full)])
+@pytest.mark.parametrize("wanted", [20, pytest.param(300, marks=pytest.mark.full)])
 def test_a_tiny_run_killed_at_random_moments_ends_as_the_uninterrupted_one(worker, tmp_path, broke, wanted):
     began = time.monotonic()
     assert worker.run("train_tiny", str(tmp_path / "whole"), str(tmp_path / "whole.acks")) == 0

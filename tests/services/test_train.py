@@ -97,7 +97,7 @@ def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path):
     assert fit_temperature(logits, val[1]) == last.temperature
     assert {header.appearance for header in saved.values()} == {learn_appearance(val[0], "val")}
     best = max(result.history, key=lambda row: row.val_top1)
-    assert result.test.temperature == saved[best.step].calibration.temperature
+    assert result.measured.temperature == saved[best.step].calibration.temperature
 
 
 def test_the_test_split_is_measured_once_at_the_end_on_the_best_checkpoint(whole):
@@ -187,7 +187,7 @@ def test_a_final_run_trains_on_everything_and_reports_its_last_epoch(tmp_path):
     assert result.history[0].val_top1 is None
     assert result.measured.protocol.chosen_by == "none"
     assert result.checkpoint.endswith("step-0000004")
-    assert (result.test.temperature, result.test.uncalibrated) == (None, None)
+    assert (result.measured.temperature, result.measured.uncalibrated) == (None, None)
     _, snapshot = newest_intact(tmp_path / "final")
     assert snapshot.header.calibration is None
     assert snapshot.header.appearance is None  # 64 images are too few
