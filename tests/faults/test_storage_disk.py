@@ -299,10 +299,8 @@ def test_a_real_run_whose_output_directory_is_taken_away_never_ends_well(worker,
 
 
 @needs_mount
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "mebibytes", [250, pytest.param(50, marks=pytest.mark.full), pytest.param(150, marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("mebibytes", [50, 150, 250])
 def test_a_real_run_on_a_full_disk_says_how_much_it_needs_and_keeps_what_it_saved(worker, tmp_path, broke, mebibytes):
     fence = {"disk": str(tmp_path / "disk"), "options": f"size={mebibytes}m"}
     code, said, saved, report = train(worker, tmp_path, fence)
