@@ -20,6 +20,7 @@ from resnetcli.config import TrainConfig
 from resnetcli.errors import Interrupted, ResnetCliError
 from resnetcli.events import EpochDone, Event, Notice
 from resnetcli.interrupts import StopRequest
+from resnetcli.reporting.text import percent, plural
 from resnetcli.results import TrainResult
 from resnetcli.services.train import resume, train
 
@@ -114,7 +115,9 @@ def _figures(result: TrainResult) -> tuple[float, float]:
 def _say(event: Event) -> None:
     if isinstance(event, EpochDone):
         row = event.row
-        print(f"  epoch {row.epoch}: train {row.train_top1:.2%}, validation {row.val_top1:.2%}", file=sys.stderr)
+        print(
+            f"  epoch {row.epoch}: train {percent(row.train_top1)}, validation {percent(row.val_top1)}", file=sys.stderr
+        )
     elif isinstance(event, Notice):
         print(f"  {event.text}", file=sys.stderr)
 
@@ -124,7 +127,7 @@ def _table(measured: dict[str, list[tuple[float, float]]], config: TrainConfig) 
     (base, *_), seeds = measured.values(), max(map(len, measured.values()))
     reference = mean(top1 for top1, _ in base)
     lines = [
-        f"Recipe `{config.recipe}`, {config.epochs} epochs, {seeds} seed{'s' * (seeds > 1)} a row.",
+        f"Recipe `{config.recipe}`, {plural(config.epochs, 'epoch')}, {plural(seeds, 'seed')} a row.",
         "",
         "| change | validation top-1 | points | training |",
         "|---|---|---|---|",
@@ -132,7 +135,7 @@ def _table(measured: dict[str, list[tuple[float, float]]], config: TrainConfig) 
     for row, runs in measured.items():
         top1, seconds = (mean(column) for column in zip(*runs, strict=True))
         points = "–" if row == "the recipe" else f"{100 * (top1 - reference):+.2f}"
-        lines.append(f"| {row} | {top1:.2%} | {points} | {seconds:.0f} s |")
+        lines.append(f"| {row} | {percent(top1)} | {points} | {seconds:.0f} s |")
     return "\n".join(lines) + "\n"
 
 

@@ -2,12 +2,15 @@
 
 A test that broke something calls `broke(row, fault, cases, outcome)` once it has seen the outcome. Where
 RESNETCLI_FAULTS names a file, each call appends a line of JSON to it; `python -m tests.faults.table FILE` draws them.
+
+RESNETCLI_FULL_SECONDS limits how long tests marked `full` may go on starting; `-rs` lists those that then did not.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +18,13 @@ import pytest
 from tests.faults.worker import Worker
 
 Broke = Callable[[int, str, int, str], None]
+BEGAN = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    limit = os.environ.get("RESNETCLI_FULL_SECONDS")
+    if limit and item.get_closest_marker("full") and time.monotonic() - BEGAN > float(limit):
+        pytest.skip(f"not started: the {limit} s of RESNETCLI_FULL_SECONDS are over")
 
 
 @pytest.fixture(scope="session")
