@@ -153,5 +153,5 @@ def test_an_operation_that_fails_is_an_error_that_loses_nothing(tmp_path, broke,
         5 if code == errno.ENOSPC else 1,
         f"{errno.errorcode[code]} from each storage operation that makes something",
         len(numbers),
-        "exit 7 with the bytes needed and free; the previous checkpoint untouched",
+        "exit 7; nothing acknowledged lost, nothing half-made left",
     )
