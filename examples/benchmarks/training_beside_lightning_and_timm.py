@@ -4,7 +4,7 @@
     python examples/benchmarks/training_beside_lightning_and_timm.py [--rounds N] [--seconds S] [--threads N] [--quick]
 
 All train the identity variant on the same random pictures with random crop and flip; the others with Adam at lr 1e-3
-and batches of 100 in float32, resnetcli with its default recipe. Each lives in a process of its own and all take turns,
+and batches of 100 in float32, resnetcli with its default recipe, at full size. Each lives in a process of its own and all take turns,
 round by round; medians count, and a first round warms up. Lightning draws no progress bar here, which it would by
 default. --quick shows that everything runs; its figures mean little.
 """
@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import RandomCrop
 
 from resnetcli.cli.resolve import Given, resolve_train
+from resnetcli.config import IMAGE_SIZE
 from resnetcli.data.noise import random_split
 from resnetcli.events import ignore
 from resnetcli.models.resnet import ResNet
@@ -145,7 +146,7 @@ def main() -> None:
     given = parser.parse_args()
     rounds, seconds, images = (1, 0.2, 1_000) if given.quick else (given.rounds, given.seconds, 50_000)
 
-    config, _ = resolve_train(Given(), None)
+    config, _ = resolve_train(Given({"start_size": IMAGE_SIZE}), None)  # the others have no smaller images either
     runtime = runtime_for(config.device, given.threads, config.precision)
 
     def other(name: str) -> Any:
