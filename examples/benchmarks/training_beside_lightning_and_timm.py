@@ -4,9 +4,9 @@
     python examples/benchmarks/training_beside_lightning_and_timm.py [--rounds N] [--seconds S] [--threads N] [--quick]
 
 All train the identity variant on the same random pictures with random crop and flip; the others with Adam at lr 1e-3
-and batches of 100 in float32, resnetcli with its default recipe, at full size. Each lives in a process of its own and all take turns,
-round by round; medians count, and a first round warms up. Lightning draws no progress bar here, which it would by
-default. --quick shows that everything runs; its figures mean little.
+and batches of 100 in float32, resnetcli with its default recipe, at full size. Each lives in a process of its own and
+all take turns, round by round; medians count, and a first round warms up. Lightning draws no progress bar here, which
+it would by default. --quick shows that everything runs; its figures mean little.
 """
 
 from __future__ import annotations
