@@ -108,7 +108,7 @@ def killed(at: int, where: str) -> None:
     owner, name = {
         "step": (loop.Trainer, "step"),
         "save": (CheckpointManager, "save"),
-        "pruning": (CheckpointManager, "prune"),
+        "pruning": (CheckpointManager, "_remove"),
         "validation": (train, "loss_and_top1"),
         "history": (train, "write_history"),
     }[where]

@@ -109,7 +109,7 @@ def train_tiny(run: str, acks: str) -> int:
     from resnetcli.engine.evaluate import loss_and_top1
     from resnetcli.events import ignore
     from resnetcli.services.setup import Setup
-    from resnetcli.services.train import _saver, restore
+    from resnetcli.services.train import Validation, _saver, restore
     from tests.checkpoints.test_manager import NORMALIZATION
     from tests.engine.test_loop import CONFIG, CPU, Batches, trainer
 
@@ -129,7 +129,7 @@ def train_tiny(run: str, acks: str) -> int:
             restore(setup, snapshot, folder)
         loop.run(
             validate=lambda: loss_and_top1(loop.model.eval()(images).detach(), labels),
-            save=_saver(setup, manager, ignore),
+            save=_saver(setup, Validation(setup, lambda: False), manager, ignore),
             on_event=ignore,
             stop=lambda: False,
         )
