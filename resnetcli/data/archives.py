@@ -88,13 +88,15 @@ def read(path: Path) -> list[Records]:
 def decode_rows(png: bytes, rows: int) -> NDArray[np.uint8]:
     """`uint8[rows,32,32,3]` from an 8-bit RGB PNG in which row i is image i, its 1,024 pixels in row-major order.
 
-    Raises ValueError.
+    Raises ValueError, MemoryError.
     """
     if png[:8] != b"\x89PNG\r\n\x1a\n" or png[16:26] != struct.pack(">IIBB", PIXELS, rows, 8, 2):
         raise ValueError(f"is no {PIXELS}×{rows} RGB PNG")
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
             return np.array(image).reshape(rows, 32, 32, 3)
+    except MemoryError:  # the size is known to be right: nothing is wrong with the file
+        raise
     except Exception as error:  # decoders meet damaged files with almost any exception
         raise ValueError(f"cannot be decoded ({error})") from error
 
