@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from resnetcli.checkpoints.format import (
+    DTYPES,
     MAX_FILE_BYTES,
     MODEL_FILE,
     SCHEMA_VERSION,
@@ -207,6 +208,23 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
 def test_encoding_is_a_pure_function(tmp_path):
     s = snapshot(3)
     assert encode(s.model, s.header) == encode(dict(s.model), s.header.model_copy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_is_encoded_is_what_the_library_reads(dtype):
+    numbers = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+    tensors = {
+        "maps": numbers.to(dtype).to(memory_format=torch.channels_last),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        'a "quoted" é\n': numbers[:, 0, 0, 0].to(dtype),
+        "none": torch.zeros(0, 3, dtype=dtype),
+        "one": torch.tensor(7).to(dtype),
+    }
+    read = safetensors.torch.load(encode(tensors, snapshot(3).header))
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(read[name], tensor)
 
 
 def test_a_second_process_is_told_who_holds_the_run(tmp_path):

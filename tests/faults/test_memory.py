@@ -120,7 +120,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 
 @pytest.mark.full
-@pytest.mark.xfail(strict=False, reason="safetensors, in Rust, aborts the process where it finds no memory itself")
 @pytest.mark.parametrize("spare", [2**20 * n for n in (40, 80, 160, 320, 640)])
 def test_a_process_that_gets_no_more_memory_from_the_kernel(tmp_path, broke, spare):
     settings = SETTINGS | {"batch_size": 1024, "limit_train": 1024, "branch_scale": 0.3}
