@@ -18,11 +18,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -148,10 +146,10 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
     Written here, because the library's own encoder aborts the process where it finds no memory (seen under RLIMIT_AS).
     """
     entries: dict[str, object] = {"__metadata__": {HEADER_KEY: header.model_dump_json()}}
-    parts: list[NDArray[np.uint8]] = []
+    parts: list[memoryview] = []
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
-        parts.append(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        parts.append(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         start, end = end, end + len(parts[-1])
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
