@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import mean
 
 from resnetcli.cli.recipes import read_recipe
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import Interrupted, ResnetCliError
 from resnetcli.events import EpochDone, Event, Notice
 from resnetcli.interrupts import StopRequest
 from resnetcli.reporting.text import percent, plural
-from resnetcli.results import TrainResult
+from resnetcli.results.train import TrainResult
 from resnetcli.services.train import resume, train
 
 ROWS: dict[str, dict[str, object]] = {

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from resnetcli.config import EvaluateConfig, PredictConfig, TrainConfig
+from resnetcli.config.commands import EvaluateConfig, PredictConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.events import EpochDone, Event, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.services.evaluate import evaluate

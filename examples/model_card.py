@@ -24,14 +24,18 @@ from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, Packaged, packaged_file, read_about
 from resnetcli.cli.recipes import read_recipe, recipe_names
-from resnetcli.config import PRETRAINED, CompareConfig, EvaluateConfig, TrainConfig
+from resnetcli.config.base import PRETRAINED
+from resnetcli.config.commands import CompareConfig, EvaluateConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.cifar10 import SHA256
 from resnetcli.engine.runtime import processor_name, versions
 from resnetcli.errors import ResnetCliError
 from resnetcli.reporting import text
 from resnetcli.reporting.console import stderr
 from resnetcli.reporting.progress import observer
-from resnetcli.results import CompareResult, Interval, Scores
+from resnetcli.results.base import Interval
+from resnetcli.results.compare import CompareResult
+from resnetcli.results.evaluate import Scores
 from resnetcli.services.checkpoints import export
 from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from resnetcli.config import EvaluateConfig
+from resnetcli.config.commands import EvaluateConfig
 from resnetcli.data.appearance import STRANGE_SHARE, learn_appearance, strangeness
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.load import load_dataset

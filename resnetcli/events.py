@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnetcli.results import EpochRow
+from resnetcli.results.train import EpochRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,9 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from resnetcli.results import (
-    CalibrationBin,
-    ClassScore,
-    ConfusedPair,
-    Difference,
-    Interval,
-    Paired,
-    PairedClass,
-    Scores,
-)
+from resnetcli.results.base import Interval
+from resnetcli.results.compare import Difference, Paired, PairedClass
+from resnetcli.results.evaluate import CalibrationBin, ClassScore, ConfusedPair, Scores
 
 Z_95 = 1.959963984540054
 """The standard normal distribution has 95 % of its mass within this of zero."""

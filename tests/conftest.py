@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.events import ignore

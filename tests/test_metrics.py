@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetcli.metrics import CALIBRATION_BINS, SMALLEST_PROBABILITY, Z_95, confusion_matrix, scores, wilson
-from resnetcli.results import Scores
+from resnetcli.results.evaluate import Scores
 
 NAMES = ("cat", "dog", "ship", "frog", "deer", "bird")
 probabilities = st.floats(0, 1)

@@ -14,9 +14,10 @@ from resnetcli.checkpoints import packaged
 from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, packaged_file, read_about
 from resnetcli.checkpoints.reading import open_checkpoint
-from resnetcli.config import PRETRAINED, TrainConfig
+from resnetcli.config.base import PRETRAINED
+from resnetcli.config.train import TrainConfig
 from resnetcli.metrics import wilson
-from resnetcli.results import Scores
+from resnetcli.results.evaluate import Scores
 from resnetcli.services.checkpoints import NORMALIZATION
 
 

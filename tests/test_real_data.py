@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from resnetcli.checkpoints.packaged import read_about
-from resnetcli.config import DataOptions, EvaluateConfig
+from resnetcli.config.base import DataOptions
+from resnetcli.config.commands import EvaluateConfig
 from resnetcli.data.augment import epoch_order
 from resnetcli.data.split import stratified_split
 from resnetcli.events import ignore

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, Split
 from resnetcli.data.load import load_dataset
 from resnetcli.events import ignore

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import RandomCrop
 
 from resnetcli.cli.resolve import Given, resolve_train
-from resnetcli.config import IMAGE_SIZE
+from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.data.noise import random_split
 from resnetcli.events import ignore
 from resnetcli.models.resnet import ResNet

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.vetting import Refused, vetted_copy
-from resnetcli.config import Shortcut
+from resnetcli.config.base import Shortcut
 from resnetcli.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -24,9 +24,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from resnetcli.config import MAX_EPOCHS, HalfPrecision, Shortcut
+from resnetcli.config.base import MAX_EPOCHS, HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
-from resnetcli.results import Appearance, Calibration, EpochRow
+from resnetcli.results.checkpoints import Appearance, Calibration
+from resnetcli.results.train import EpochRow
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "resnetcli"

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from resnetcli.checkpoints.format import FileEntry, ModelHeader, Part, parse, read_weights
-from resnetcli.config import PRETRAINED
+from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError
 
 FOLDER = Path(__file__).parent.parent / "weights"

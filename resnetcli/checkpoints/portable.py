@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.format import ModelHeader, Rounding
-from resnetcli.config import StoredPrecision
+from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError
 
 DTYPES: dict[StoredPrecision, torch.dtype] = {

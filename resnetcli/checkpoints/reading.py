@@ -25,9 +25,9 @@ from resnetcli.checkpoints.format import (
 )
 from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
-from resnetcli.config import CLASS_NAMES
+from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
-from resnetcli.results import CheckpointInfo, FileInfo
+from resnetcli.results.checkpoints import CheckpointInfo, FileInfo
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 

@@ -10,8 +10,8 @@ from resnetcli.cli.options import AsJson, ConfigFile, examples, takes
 from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.resolve import Given, resolve, resolve_as_train
 from resnetcli.cli.session import session_of
-from resnetcli.config import BenchInferConfig, BenchTrainConfig
-from resnetcli.results import BenchResult
+from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
+from resnetcli.results.bench import BenchResult
 
 INFER_OPTIONS = ("shortcut", "rounds", "seconds", "device", "threads", "precision")
 TRAIN_OPTIONS = (*INFER_OPTIONS, "recipe", "optimizer", "batch_size")

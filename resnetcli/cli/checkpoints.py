@@ -13,9 +13,10 @@ from resnetcli.cli.options import AsJson, examples, switch, takes
 from resnetcli.cli.resolve import Given, option_name, resolve
 from resnetcli.cli.runs import complete_checkpoint, complete_run
 from resnetcli.cli.session import session_of
-from resnetcli.config import ExportConfig, ReplayConfig, TrainConfig
+from resnetcli.config.commands import ExportConfig, ReplayConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.results import CheckpointsResult
+from resnetcli.results.checkpoints import CheckpointsResult
 
 app = typer.Typer(
     add_completion=False,

@@ -11,9 +11,10 @@ from resnetcli.cli.report_files import comparison_folder, write_comparison
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import newest_run
 from resnetcli.cli.session import session_of
-from resnetcli.config import PRETRAINED, CompareConfig
+from resnetcli.config.base import PRETRAINED
+from resnetcli.config.commands import CompareConfig
 from resnetcli.errors import UsageError
-from resnetcli.results import CompareResult
+from resnetcli.results.compare import CompareResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

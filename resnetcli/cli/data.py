@@ -9,8 +9,8 @@ import typer
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.session import session_of
-from resnetcli.config import DataConfig, DataShowConfig, DataVerifyConfig
-from resnetcli.results import DataResult
+from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConfig
+from resnetcli.results.data import DataResult
 
 app = typer.Typer(
     add_completion=False,

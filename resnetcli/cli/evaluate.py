@@ -11,8 +11,8 @@ from resnetcli.cli.report_files import make_folder, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
-from resnetcli.config import EvaluateConfig
-from resnetcli.results import EvaluateResult
+from resnetcli.config.commands import EvaluateConfig
+from resnetcli.results.evaluate import EvaluateResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

@@ -10,9 +10,9 @@ from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
-from resnetcli.config import InspectConfig
+from resnetcli.config.commands import InspectConfig
 from resnetcli.errors import UsageError
-from resnetcli.results import InspectResult
+from resnetcli.results.inspect import InspectResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

@@ -1,4 +1,4 @@
-"""Typer options generated from the models in config.py, so that names, help texts and defaults live there only."""
+"""Typer options generated from the models in config/, so that names, help texts and defaults live there only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnetcli.cli.recipes import complete_recipe
 from resnetcli.cli.resolve import Given, environment_name, environment_notices, option_name
 from resnetcli.cli.runs import complete_checkpoint
 from resnetcli.cli.session import session_of
-from resnetcli.config import Config
+from resnetcli.config.base import Config
 
 PANELS = (
     "Input",

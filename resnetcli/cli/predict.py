@@ -11,9 +11,9 @@ from resnetcli.cli.options import AsJson, examples, from_flag, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
-from resnetcli.config import PredictConfig
+from resnetcli.config.commands import PredictConfig
 from resnetcli.errors import DataError, UsageError
-from resnetcli.results import Prediction, PredictResult
+from resnetcli.results.predict import Prediction, PredictResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from resnetcli.cli.suggest import suggestion
-from resnetcli.config import DEFAULT_RECIPE
+from resnetcli.config.base import DEFAULT_RECIPE
 from resnetcli.errors import UsageError
 
 

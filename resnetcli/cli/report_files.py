@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
-from resnetcli.config import CompareConfig, EvaluateConfig
+from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.errors import UsageError
-from resnetcli.results import CompareResult, EvaluateResult, TrainResult
+from resnetcli.results.compare import CompareResult
+from resnetcli.results.evaluate import EvaluateResult
+from resnetcli.results.train import TrainResult
 
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")

@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from resnetcli import config as configs
 from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
 from resnetcli.cli.suggest import suggestion
-from resnetcli.config import ENV_PREFIX, Config, TrainConfig
+from resnetcli.config import base, commands, train
+from resnetcli.config.base import ENV_PREFIX, Config
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 
@@ -98,7 +99,8 @@ def environment_name(name: str) -> str:
 
 def environment_notices(environ: Mapping[str, str]) -> list[Notice]:
     """One warning for each RESNETCLI_ variable that no command reads."""
-    models = [value for value in vars(configs).values() if isinstance(value, type) and issubclass(value, Config)]
+    everything = [value for module in (base, commands, train) for value in vars(module).values()]
+    models = [value for value in everything if isinstance(value, type) and issubclass(value, Config)]
     known = {environment_name(name) for model in models for name in model.model_fields}
     known |= {environment_name(name) for name in EXTRA_OPTIONS}
     return [

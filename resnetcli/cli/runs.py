@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnetcli.cli.session import Session
-from resnetcli.config import PRETRAINED, TrainConfig
+from resnetcli.config.base import PRETRAINED
+from resnetcli.config.train import TrainConfig
 from resnetcli.events import Notice
 
 

@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from resnetcli.results import Appearance
+from resnetcli.results.checkpoints import Appearance
 
 STRANGE_SHARE = 0.01
 """No more than this share of the images that an appearance was learned from is beyond its threshold."""

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnetcli.config import CLASS_NAMES
+from resnetcli.config.base import CLASS_NAMES
 from resnetcli.data import pickles
 from resnetcli.data.cifar10 import BATCH_BYTES, BATCHES, IMAGES_PER_BATCH, PIXELS, RECORD_BYTES, Records, to_records
 from resnetcli.errors import DataError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
 from resnetcli.data.erasing import epoch_boxes, fill_boxes
 from resnetcli.data.mixing import draw_mix, mix

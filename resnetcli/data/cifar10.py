@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
-from resnetcli.config import CLASS_NAMES
+from resnetcli.config.base import CLASS_NAMES
 from resnetcli.durable import make_folder, sync_folder, write_synced
 from resnetcli.errors import DataError, StorageError
 

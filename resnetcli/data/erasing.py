@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from resnetcli.config import IMAGE_SIZE, TrainConfig
+from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.augment import generator_for
 
 AREA = (0.02, 0.4)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from resnetcli.config import IMAGE_SIZE
+from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.errors import DataError, ResnetCliError
 
 SUFFIXES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data import cifar10, mini, sources
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.errors import DataError

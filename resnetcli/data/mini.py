@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnetcli.config import CLASS_NAMES
+from resnetcli.config.base import CLASS_NAMES
 from resnetcli.data.archives import decode_labels, decode_rows
 from resnetcli.data.cifar10 import Dataset, Split, make_split, to_records
 from resnetcli.data.split import stratified_limit

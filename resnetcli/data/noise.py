@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from resnetcli.config import CLASS_NAMES, IMAGE_SIZE
+from resnetcli.config.base import CLASS_NAMES, IMAGE_SIZE
 from resnetcli.data.cifar10 import Split
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from resnetcli.config import CLASS_NAMES
+from resnetcli.config.base import CLASS_NAMES
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, RECORD_BYTES, Records
 
 MAX_MEMO = 1_000_000

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from resnetcli.config import IMAGE_SIZE, TrainConfig
+from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.train import TrainConfig
 
 
 def small_epochs(config: TrainConfig) -> int:

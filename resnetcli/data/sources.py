@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data import archives, cifar10, network
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 
 PULL_PER_STEP = 0.95
 """Share of Lookahead's slow weights that one step keeps at the end of the run; an update every k steps keeps the k-th

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from resnetcli.results import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration
+from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration | None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetcli.config import TestTimeAugmentation
+from resnetcli.config.base import TestTimeAugmentation
 
 INFERENCE_ROWS = {"cpu": 128, "cuda": 500}
 """On a CPU no more than pay (measured in float32: 1,143 images/s at 32, 1,742 at 128, 1,734 at 256): one picture waits

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.engine.averaging import make_average
 from resnetcli.engine.graphs import GraphedStep
 from resnetcli.engine.guard import DeviceGuard, magnitude
@@ -28,7 +28,7 @@ from resnetcli.engine.readback import Readback
 from resnetcli.engine.runtime import Runtime, peak_memory
 from resnetcli.errors import DivergedError
 from resnetcli.events import EpochDone, Notice, OnEvent, StepDone
-from resnetcli.results import EpochRow
+from resnetcli.results.train import EpochRow
 
 REPORT_SECONDS = 0.1
 """Not more often than an eye can follow."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration; chosen by Muon's authors for a steep slope at 0, not for convergence to 1."""

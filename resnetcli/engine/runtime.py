@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from resnetcli import __version__
-from resnetcli.config import Precision
+from resnetcli.config.base import Precision
 from resnetcli.errors import UsageError
 
 BF16_MIN_GAIN = 1.3

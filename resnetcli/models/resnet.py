@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from resnetcli.config import Shortcut
+from resnetcli.config.base import Shortcut
 
 STAGES = (
     # name, blocks, in, mid, out, whether the last block halves the resolution

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetcli.results import LayerRow
+from resnetcli.results.inspect import LayerRow
 
 FLOAT_BYTES = 4
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetcli.config import IMAGE_SIZE
+from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.models.resnet import STAGES, ResNet
 
 HALF_READ = {

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
-from resnetcli.results import BenchResult, Spread
+from resnetcli.results.bench import BenchResult, Spread
 
 
 def bench_report(result: BenchResult) -> Group:

@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY
-from resnetcli.results import CheckpointInfo, CheckpointsResult, ReplayResult
+from resnetcli.results.checkpoints import CheckpointInfo, CheckpointsResult, ReplayResult
 
 KINDS = {
     "packaged": "weights that come with resnetcli",

@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, files_written, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY, augmentation
-from resnetcli.results import Compared, CompareResult, Difference, Paired
+from resnetcli.results.compare import Compared, CompareResult, Difference, Paired
 
 
 def comparison(result: CompareResult, show: int) -> Group:

@@ -52,8 +52,8 @@ class _SafeConsole(Console):
             yield segment if segment.control else Segment(segment.text.translate(_UNSEEN), segment.style)
 
 
-class _AsciiStream(io.TextIOBase):
-    """Writes to a text stream that cannot show our glyphs, in ASCII; letters of a file's name pass where they can."""
+class _Stream(io.TextIOBase):
+    """Passes everything on to another text stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -63,7 +63,7 @@ class _AsciiStream(io.TextIOBase):
         return self._stream.encoding
 
     def write(self, text: str) -> int:
-        self._stream.write(text.translate(ASCII_SUBSTITUTES))
+        self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -76,35 +76,29 @@ class _AsciiStream(io.TextIOBase):
         return self._stream.fileno()
 
 
-class _Optional(io.TextIOBase):
+class _AsciiStream(_Stream):
+    """Writes to a text stream that cannot show our glyphs, in ASCII; letters of a file's name pass where they can."""
+
+    def write(self, text: str) -> int:
+        return super().write(text.translate(ASCII_SUBSTITUTES))
+
+
+class _Optional(_Stream):
     """Writes to a text stream for as long as it takes anything. A terminal that was closed, a pipe that nobody reads or
     a full disk ends what is said about the work, never the work."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # rich asks it whether boxes may be drawn
-        return self._stream.encoding
-
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            super().write(text)
         except OSError:
             self._fall_silent()
         return len(text)
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            super().flush()
         except OSError:
             self._fall_silent()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
 
     def _fall_silent(self) -> None:
         """What is still in buffers goes nowhere; Python would fail once more when it flushes them at exit."""

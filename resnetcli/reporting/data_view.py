@@ -7,7 +7,7 @@ from rich.text import Text
 
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import figures_grid, simple_table
-from resnetcli.results import DataResult
+from resnetcli.results.data import DataResult
 
 
 def data_table(result: DataResult) -> Group:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from resnetcli.errors import Expected, Interrupted
-from resnetcli.results import SCHEMA_VERSION
+from resnetcli.results.base import SCHEMA_VERSION
 
 
 def render_error(error: Expected, console: Console) -> None:

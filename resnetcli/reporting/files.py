@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
-from resnetcli.results import Answer, CompareResult, PredictResult, Scores
+from resnetcli.results.compare import CompareResult
+from resnetcli.results.evaluate import Answer, Scores
+from resnetcli.results.predict import PredictResult
 
 
 def to_json(result: BaseModel) -> str:

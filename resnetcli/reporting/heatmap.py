@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from resnetcli.results import Scores
+from resnetcli.results.evaluate import Scores
 
 CELL_WIDTH = 7
 NARROWEST_CELL = 5

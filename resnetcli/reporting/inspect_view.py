@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.checkpoints_view import checkpoint_panel
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
-from resnetcli.results import InspectResult, LayerRow
+from resnetcli.results.inspect import InspectResult, LayerRow
 
 
 def inspect_tree(result: InspectResult, depth: int | None = None) -> Group:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetcli.reporting import text
-from resnetcli.results import EpochRow
+from resnetcli.results.train import EpochRow
 
 
 def simple_table(title: str | Text = "", caption: str | Text = "") -> Table:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnetcli.reporting import text
-from resnetcli.results import EpochRow, Scores
+from resnetcli.results.evaluate import Scores
+from resnetcli.results.train import EpochRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import simple_table
 from resnetcli.reporting.scores_view import VIEWS
-from resnetcli.results import PredictResult
+from resnetcli.results.predict import PredictResult
 
 BAR_WIDTH = 10
 PATH_WIDTH = 36

@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.heatmap import ConfusionHeatmap
 from resnetcli.reporting.layout import Adaptive, figures_grid, files_written, simple_table
-from resnetcli.results import EvaluateResult, Scores
+from resnetcli.results.evaluate import EvaluateResult, Scores
 
 BAR_WIDTH = 20
 CHOSEN_BY = {

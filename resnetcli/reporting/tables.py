@@ -18,7 +18,7 @@ from resnetcli.reporting.scores_view import evaluation
 from resnetcli.reporting.thumbnails import Thumbnails
 from resnetcli.reporting.train_view import dry_run
 from resnetcli.reporting.train_view import train_summary as training
-from resnetcli.results import DataShowResult
+from resnetcli.results.data import DataShowResult
 
 __all__ = [
     "bench",

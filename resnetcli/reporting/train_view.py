@@ -14,7 +14,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, epoch_figures, figures_grid, simple_table
 from resnetcli.reporting.scores_view import most_confused_table, overall_panel, per_class_table
-from resnetcli.results import DryRunResult, EpochRow, TrainResult
+from resnetcli.results.train import DryRunResult, EpochRow, TrainResult
 
 ROWS_SHOWN = 12
 """A longer history shows its first row and its last ones; metrics.csv has them all."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import DivergedError, NotEnoughMemoryError, is_out_of_memory
 
 

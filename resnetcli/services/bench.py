@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from resnetcli.config import IMAGE_SIZE, BenchInferConfig, BenchTrainConfig
+from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, TRAIN_IMAGES
 from resnetcli.data.noise import random_split
 from resnetcli.engine.runtime import Runtime, peak_memory, processor_name
 from resnetcli.events import OnEvent, Progress
 from resnetcli.models.resnet import ResNet
 from resnetcli.models.work import inference_flops, training_flops
-from resnetcli.results import BenchResult, Machine, Spread
+from resnetcli.results.bench import BenchResult, Machine, Spread
 from resnetcli.services import turns
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.turns import PLAIN_BATCH_SIZE, Turn

@@ -9,9 +9,9 @@ from resnetcli.checkpoints.format import Normalization, encode
 from resnetcli.checkpoints.packaged import NAMES
 from resnetcli.checkpoints.portable import rounded, without_places
 from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint
-from resnetcli.config import StoredPrecision
+from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.results import CheckpointInfo, CheckpointProblem, CheckpointsResult
+from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult
 from resnetcli.services.networks import MEAN, STD, build
 
 NORMALIZATION = Normalization(mean=MEAN, std=STD)

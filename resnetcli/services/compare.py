@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from resnetcli.checkpoints.format import ModelHeader
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import CompareConfig, SplitName
+from resnetcli.config.base import SplitName
+from resnetcli.config.commands import CompareConfig
 from resnetcli.data.load import load_dataset
 from resnetcli.errors import CheckpointError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.metrics import paired
-from resnetcli.results import Answer, Compared, CompareResult, DifferentAnswer, EvaluateResult
+from resnetcli.results.compare import Compared, CompareResult, DifferentAnswer
+from resnetcli.results.evaluate import Answer, EvaluateResult
 from resnetcli.services.evaluate import data_options, held_out, measure
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import open_network

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from resnetcli.checkpoints import storage
-from resnetcli.config import DataConfig, DataShowConfig, DataVerifyConfig
+from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.data import cifar10, mini, sources
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_limit
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice, OnEvent
-from resnetcli.results import BatchCheck, DataResult, DataShowResult
+from resnetcli.results.data import BatchCheck, DataResult, DataShowResult
 
 COLUMNS = 10
 """Images in a row of the picture that `data show` writes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.batches import EvalBatches
 from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.graphs import WARMUP_STEPS
 from resnetcli.engine.runtime import peak_memory
 from resnetcli.events import OnEvent
-from resnetcli.results import DryRunResult
+from resnetcli.results.train import DryRunResult
 from resnetcli.services.advice import advice
 from resnetcli.services.networks import for_inference
 from resnetcli.services.run_folder import check_run_folder

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import DataOptions, DatasetName, EvaluateConfig, SplitName, TestTimeAugmentation
+from resnetcli.config.base import DataOptions, DatasetName, SplitName, TestTimeAugmentation
+from resnetcli.config.commands import EvaluateConfig
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset
@@ -23,7 +24,7 @@ from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import OnEvent, Progress
 from resnetcli.metrics import calibration, likelihood, scores
 from resnetcli.models.resnet import ResNet
-from resnetcli.results import Answer, EvaluateResult, Protocol, Uncalibrated
+from resnetcli.results.evaluate import Answer, EvaluateResult, Protocol, Uncalibrated
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import for_inference, open_network, temperature_of
 

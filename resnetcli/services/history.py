@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.results import EpochRow
+from resnetcli.results.train import EpochRow
 
 
 def write_history(run_dir: Path, history: Sequence[EpochRow]) -> None:

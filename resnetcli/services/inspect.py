@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from resnetcli.checkpoints.reading import describe_open
-from resnetcli.config import CLASS_NAMES, IMAGE_SIZE, PRETRAINED, InspectConfig
+from resnetcli.config.base import CLASS_NAMES, IMAGE_SIZE, PRETRAINED
+from resnetcli.config.commands import InspectConfig
 from resnetcli.events import OnEvent
 from resnetcli.models.resnet import ResNet
 from resnetcli.models.summary import FLOAT_BYTES, summarize
-from resnetcli.results import InspectResult
+from resnetcli.results.inspect import InspectResult
 from resnetcli.services.networks import open_network
 
 

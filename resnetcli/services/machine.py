@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resnetcli.checkpoints import storage
-from resnetcli.config import Precision
+from resnetcli.config.base import Precision
 from resnetcli.data.cifar10 import cache_folder
 from resnetcli.engine.runtime import Runtime, measure_bf16_gain, processor_name, resolve_runtime
 from resnetcli.errors import ResnetCliError

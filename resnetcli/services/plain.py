@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms  # type: ignore[import-untyped]
 
-from resnetcli.config import Shortcut
+from resnetcli.config.base import Shortcut
 from resnetcli.data.cifar10 import Split
 from resnetcli.data.noise import random_split
 from resnetcli.models.resnet import ResNet

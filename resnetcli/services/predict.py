@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import torch
 
-from resnetcli.config import PredictConfig
+from resnetcli.config.commands import PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data.appearance import STRANGE_SHARE, strangeness
 from resnetcli.data.batches import Normalizer
@@ -21,7 +21,8 @@ from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
-from resnetcli.results import Appearance, Guess, Prediction, PredictResult
+from resnetcli.results.checkpoints import Appearance
+from resnetcli.results.predict import Guess, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import for_inference, open_network, temperature_of
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from resnetcli.checkpoints.format import TrainerHeader
 from resnetcli.checkpoints.manager import Snapshot, read_snapshot, step_folders
-from resnetcli.config import ReplayConfig
+from resnetcli.config.commands import ReplayConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Event, Notice, OnEvent, Progress, StepDone
-from resnetcli.results import ChangedVersion, EpochRow, ReplayedPart, ReplayResult
+from resnetcli.results.checkpoints import ChangedVersion, ReplayedPart, ReplayResult
+from resnetcli.results.train import EpochRow
 from resnetcli.services.setup import Setup
 from resnetcli.services.train import Validation, changed_versions, read_config, reopen, take_snapshot
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnetcli import durable
 from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, LOCK_FILE, check_not_in_use, step_folders
 from resnetcli.checkpoints.storage import TEMPORARY
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import StorageError, UsageError
 from resnetcli.services.output_dir import check_output_dir
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
 from resnetcli.data.cifar10 import Dataset

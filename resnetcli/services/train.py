@@ -20,7 +20,8 @@ from resnetcli.checkpoints.manager import (
     read_best,
 )
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config import IMAGE_SIZE, TrainConfig
+from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
@@ -28,7 +29,8 @@ from resnetcli.engine.loop import Position, Trainer
 from resnetcli.errors import CheckpointError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
-from resnetcli.results import Calibration, TrainResult
+from resnetcli.results.checkpoints import Calibration
+from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history

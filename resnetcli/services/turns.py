@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from resnetcli.config import Shortcut, TrainConfig
+from resnetcli.config.base import Shortcut
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Split
 from resnetcli.engine.evaluate import collect_logits, inference_rows

@@ -13,17 +13,13 @@ from resnetcli.checkpoints.format import (
     MODEL_FILE,
     SCHEMA_VERSION,
     TRAINER_FILE,
-    Architecture,
     ModelHeader,
-    Normalization,
-    TrainerHeader,
     encode,
     read_tensors,
 )
 from resnetcli.checkpoints.manager import (
     CheckpointManager,
     RunLock,
-    Snapshot,
     best_first,
     newest_intact,
     read_model,
@@ -33,23 +29,10 @@ from resnetcli.checkpoints.manager import (
 from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.checkpoints.storage import REPLACED
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
-
-NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
+from tests.checkpoints.samples import NORMALIZATION, damage, snapshot
 
 CALIBRATION = {"temperature": 0.8, "images": 5000, "split": "val"}
 APPEARANCE = {"mean": [0.5] * 7, "precision": [[0.1] * 7] * 7, "threshold": 4.5, "images": 5000, "split": "val"}
-
-
-def snapshot(step: int, val_top1: float | None = None) -> Snapshot:
-    metrics = {} if val_top1 is None else {"val_top1": val_top1}
-    header = ModelHeader(
-        architecture=Architecture(), class_names=("a", "b"), normalization=NORMALIZATION, step=step, metrics=metrics
-    )
-    position = TrainerHeader(
-        epoch=0, step=step, global_step=step, seconds=0, total_seconds=0, history=(), versions={"torch": "2"}
-    )
-    return Snapshot({"w": torch.full((64,), float(step))}, header, {"m": torch.ones(3)}, position)
 
 
 def names(run):
@@ -79,19 +62,6 @@ def test_the_best_of_a_final_run_is_its_last(tmp_path):
     for step in (1, 2, 3):
         manager.save(snapshot(step))
     assert best_first(tmp_path)[0].name == "step-0000003"
-
-
-def damage(path, how):
-    data = bytearray(path.read_bytes())
-    if how == "cut":
-        path.write_bytes(data[:-5])
-    elif how == "flip":
-        data[-3] ^= 1
-        path.write_bytes(data)
-    elif how == "gone":
-        path.unlink()
-    elif how == "empty":
-        path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("file", [MODEL_FILE, TRAINER_FILE, "manifest.json"])

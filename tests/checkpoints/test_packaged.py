@@ -9,7 +9,7 @@ from resnetcli.checkpoints import packaged
 from resnetcli.checkpoints.format import ModelHeader, Normalization, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, NAMES, packaged_file, read_about, read_packaged
 from resnetcli.checkpoints.reading import check_fit, describe_open, open_checkpoint
-from resnetcli.config import CLASS_NAMES, PRETRAINED
+from resnetcli.config.base import CLASS_NAMES, PRETRAINED
 from resnetcli.errors import CheckpointError
 from resnetcli.models.resnet import ResNet
 from tests.foreign import lived_in

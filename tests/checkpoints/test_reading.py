@@ -9,7 +9,7 @@ from resnetcli.checkpoints.format import encode, read_header, verify_file
 from resnetcli.checkpoints.manager import CheckpointManager, best_first, read_best
 from resnetcli.checkpoints.reading import describe, open_checkpoint
 from resnetcli.errors import CheckpointError
-from tests.checkpoints.test_manager import NORMALIZATION, damage, snapshot
+from tests.checkpoints.samples import NORMALIZATION, damage, snapshot
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resnetcli.cli.main import run
-from resnetcli.config import ENV_PREFIX
+from resnetcli.config.base import ENV_PREFIX
 
 
 @dataclass(frozen=True)

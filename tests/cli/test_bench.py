@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from resnetcli.config import BenchTrainConfig
-from resnetcli.results import BenchResult
+from resnetcli.config.commands import BenchTrainConfig
+from resnetcli.results.bench import BenchResult
 from resnetcli.services import bench
 from tests.reporting.examples import bench_result
 

@@ -13,7 +13,7 @@ import torch
 from typer.main import get_command
 
 from resnetcli.cli import compare
-from resnetcli.results import CompareResult
+from resnetcli.results.compare import CompareResult
 from tests.foreign import lived_in
 
 Cli = Callable[..., Any]

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from resnetcli.cli.app import COMMANDS, app
 from resnetcli.cli.resolve import EXTRA_OPTIONS
-from resnetcli.config import ENV_PREFIX, Config
+from resnetcli.config.base import ENV_PREFIX, Config
 
 Cli = Callable[..., Any]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "matplotlib")

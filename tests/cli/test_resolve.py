@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 
 from resnetcli.cli.recipes import read_recipe, recipe_names
 from resnetcli.cli.resolve import Given, environment_notices, resolve, resolve_train
-from resnetcli.config import DEFAULT_RECIPE, EvaluateConfig, TrainConfig
+from resnetcli.config.base import DEFAULT_RECIPE
+from resnetcli.config.commands import EvaluateConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import UsageError
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.augment import crop_and_flip, epoch_draws, epoch_order
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
 from resnetcli.data.erasing import epoch_boxes, fill_boxes

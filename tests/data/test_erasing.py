@@ -4,7 +4,7 @@ from hypothesis import given as hypothesis_given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data.erasing import cutout_boxes, epoch_boxes, erasing_boxes, fill_boxes
 
 

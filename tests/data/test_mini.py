@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data import mini
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.data.load import load_dataset

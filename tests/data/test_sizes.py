@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resnetcli.config import TrainConfig, unused_settings
+from resnetcli.config.train import TrainConfig, unused_settings
 from resnetcli.data.sizes import Shrink, area_shares, size_in, small_epochs
 from resnetcli.models.resnet import ResNet
 

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from resnetcli.config import DataOptions
+from resnetcli.config.base import DataOptions
 from resnetcli.data import archives, network, sources
 from resnetcli.data import cifar10 as canonical
 from resnetcli.data.load import load_dataset

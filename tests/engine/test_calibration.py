@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetcli.engine.calibration import calibrate, fit_temperature, probabilities
-from resnetcli.results import MAX_TEMPERATURE, MIN_TEMPERATURE
+from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 
 def drawn(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import DivergedError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.engine.optim import Muon, Optimizers, learning_rate_share, orthogonalize
 from resnetcli.models.resnet import ResNet
 

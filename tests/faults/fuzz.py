@@ -27,8 +27,9 @@ from resnetcli.checkpoints import foreign, manager, reading, vetting
 from resnetcli.checkpoints import format as own
 from resnetcli.data import archives, images, pickles
 from resnetcli.errors import ResnetCliError
+from tests.checkpoints.samples import NORMALIZATION
 from tests.data.conftest import python2_pickle
-from tests.faults.hostile import NORMALIZATION, Call, legacy, zipped
+from tests.faults.hostile import Call, legacy, zipped
 from tests.faults.test_hostile_images import originals
 
 OURS = (foreign, own, manager, reading, vetting, archives, images, pickles)

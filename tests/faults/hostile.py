@@ -19,15 +19,15 @@ from resnetcli.checkpoints.format import (
     TRAINER_FILE,
     Architecture,
     ModelHeader,
-    Normalization,
     TrainerHeader,
     encode,
     manifest_for,
 )
-from resnetcli.config import CLASS_NAMES, TrainConfig
+from resnetcli.config.base import CLASS_NAMES
+from resnetcli.config.train import TrainConfig
 from resnetcli.models.resnet import ResNet
+from tests.checkpoints.samples import NORMALIZATION
 
-NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 MAGIC = 0x1950A86A20F9469CFC6C
 """The number by which torch.load knows its old format."""
 

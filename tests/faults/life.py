@@ -17,12 +17,12 @@ from resnetcli.checkpoints.manager import (
     step_folders,
     verify_folder,
 )
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import UsageError
 from resnetcli.services.checkpoints import prune
 from resnetcli.services.history import write_history
 from resnetcli.services.run_folder import new_run_folder
-from tests.checkpoints.test_manager import snapshot
+from tests.checkpoints.samples import snapshot
 
 Saved = tuple[int, float | None]
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from resnetcli.checkpoints.format import HEADER_KEY, MODEL_FILE, TrainerHeader, encode, read_tensors
 from resnetcli.checkpoints.manager import Snapshot, newest_intact
 from resnetcli.cli.main import run as run_cli
-from resnetcli.config import MAX_EPOCHS
+from resnetcli.config.base import MAX_EPOCHS
 from resnetcli.errors import CheckpointError
 from resnetcli.events import ignore
-from resnetcli.results import EpochRow
+from resnetcli.results.train import EpochRow
 from resnetcli.services.setup import Setup, prepare_new
 from resnetcli.services.train import restore
 from tests.faults.conftest import Broke

@@ -114,33 +114,24 @@ TWICE = "the same signal again a moment later"
 TWICE_OUTCOME = "left at once with that code; all checkpoints whole; resumed bit-equal"
 
 
-@pytest.mark.slow
-def test_a_run_stopped_at_any_moment_saves_leaves_and_ends_byte_equal_after_resume(whole, tmp_path, broke):
-    cases = moments(whole[1], 2)
+def quick_and_full(quick: int, full: int) -> pytest.MarkDecorator:
+    """The test with few moments in the normal run, with many behind the marker."""
+    return pytest.mark.parametrize(
+        "count", [pytest.param(quick, marks=pytest.mark.slow), pytest.param(full, marks=pytest.mark.full)]
+    )
+
+
+@quick_and_full(2, 25)
+def test_a_run_stopped_at_any_moment_saves_leaves_and_ends_byte_equal_after_resume(whole, tmp_path, broke, count):
+    cases = moments(whole[1], count)
     for i, moment in enumerate(cases):
         stopped_and_gone_on_with(moment, tmp_path / str(i), whole[0])
     broke(15, ONCE, len(cases), ONCE_OUTCOME)
 
 
-@pytest.mark.full
-def test_a_run_stopped_at_a_hundred_moments(whole, tmp_path, broke):
-    cases = moments(whole[1], 25)
-    for i, moment in enumerate(cases):
-        stopped_and_gone_on_with(moment, tmp_path / str(i), whole[0])
-    broke(15, ONCE, len(cases), ONCE_OUTCOME)
-
-
-@pytest.mark.slow
-def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_saved(whole, tmp_path, broke):
-    cases = in_turn(whole[1], 1)
-    for i, moment in enumerate(cases):
-        twice(moment, tmp_path / str(i), whole[0])
-    broke(15, TWICE, len(cases), TWICE_OUTCOME)
-
-
-@pytest.mark.full
-def test_two_signals_at_many_moments(whole, tmp_path, broke):
-    cases = in_turn(whole[1], 8)
+@quick_and_full(1, 8)
+def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_saved(whole, tmp_path, broke, count):
+    cases = in_turn(whole[1], count)
     for i, moment in enumerate(cases):
         twice(moment, tmp_path / str(i), whole[0])
     broke(15, TWICE, len(cases), TWICE_OUTCOME)

@@ -22,7 +22,7 @@ from resnetcli.checkpoints.format import (
 from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, read_best, read_model, verify_folder
 from resnetcli.cli.main import run
 from resnetcli.errors import CheckpointError
-from tests.checkpoints.test_manager import snapshot
+from tests.checkpoints.samples import snapshot
 
 FILES = (MODEL_FILE, TRAINER_FILE, MANIFEST_FILE)
 

@@ -18,7 +18,7 @@ from resnetcli.checkpoints.storage import REPLACED, TEMPORARY
 from resnetcli.errors import StorageError
 from resnetcli.services.checkpoints import prune
 from resnetcli.services.history import write_history
-from tests.checkpoints.test_manager import snapshot
+from tests.checkpoints.samples import snapshot
 from tests.faults.sandbox import can_mount, in_child, limit_file_size, make_read_only, mount_small_disk, own_mounts
 from tests.faults.worker import ROOT, acknowledged
 from tests.services.runs import SHORT

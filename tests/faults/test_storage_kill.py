@@ -11,7 +11,7 @@ import pytest
 from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, step_folders
 from resnetcli.checkpoints.storage import REPLACED, TEMPORARY
 from resnetcli.errors import StorageError
-from tests.checkpoints.test_manager import damage, snapshot
+from tests.checkpoints.samples import damage, snapshot
 from tests.faults.life import check_nothing_lost, live
 from tests.faults.operations import watched
 from tests.faults.sandbox import in_child

@@ -110,7 +110,7 @@ def train_tiny(run: str, acks: str) -> int:
     from resnetcli.events import ignore
     from resnetcli.services.setup import Setup
     from resnetcli.services.train import Validation, _saver, restore
-    from tests.checkpoints.test_manager import NORMALIZATION
+    from tests.checkpoints.samples import NORMALIZATION
     from tests.engine.test_loop import CONFIG, CPU, Batches, trainer
 
     os.fsync = lambda descriptor: None  # a kill takes nothing from the kernel

@@ -5,36 +5,23 @@ from __future__ import annotations
 import random
 
 from resnetcli.metrics import paired, scores, wilson
-from resnetcli.results import (
-    BatchCheck,
-    BenchResult,
+from resnetcli.results.bench import BenchResult, Machine, Spread
+from resnetcli.results.checkpoints import (
     Calibration,
     ChangedVersion,
     CheckpointInfo,
     CheckpointProblem,
     CheckpointsResult,
-    Compared,
-    CompareResult,
-    DataResult,
-    DifferentAnswer,
-    DryRunResult,
-    EpochRow,
-    EvaluateResult,
     FileInfo,
-    Guess,
-    InspectResult,
-    LayerRow,
-    Machine,
-    Prediction,
-    PredictResult,
-    Protocol,
     ReplayedPart,
     ReplayResult,
-    Scores,
-    Spread,
-    TrainResult,
-    Uncalibrated,
 )
+from resnetcli.results.compare import Compared, CompareResult, DifferentAnswer
+from resnetcli.results.data import BatchCheck, DataResult
+from resnetcli.results.evaluate import EvaluateResult, Protocol, Scores, Uncalibrated
+from resnetcli.results.inspect import InspectResult, LayerRow
+from resnetcli.results.predict import Guess, Prediction, PredictResult
+from resnetcli.results.train import DryRunResult, EpochRow, TrainResult
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -7,7 +7,8 @@ import io
 import json
 
 from resnetcli.reporting import files
-from resnetcli.results import Answer, Guess, Prediction, PredictResult
+from resnetcli.results.evaluate import Answer
+from resnetcli.results.predict import Guess, Prediction, PredictResult
 from tests.reporting.examples import CLASSES, compare_result, evaluate_result, history, predict_result, ten_class_scores
 
 

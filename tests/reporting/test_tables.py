@@ -14,7 +14,9 @@ from resnetcli.reporting.heatmap import ConfusionHeatmap
 from resnetcli.reporting.inspect_view import inspect_tree
 from resnetcli.reporting.scores_view import most_confused_table, per_class_table
 from resnetcli.reporting.train_view import ROWS_SHOWN, history_table
-from resnetcli.results import CheckpointsResult, Paired, Scores
+from resnetcli.results.checkpoints import CheckpointsResult
+from resnetcli.results.compare import Paired
+from resnetcli.results.evaluate import Scores
 from tests.golden import assert_golden, drawn
 from tests.reporting.examples import (
     CLASSES,

@@ -6,7 +6,7 @@ import pytest
 
 from resnetcli.reporting import tables
 from resnetcli.reporting.thumbnails import LARGE, MOST_LARGE, SMALL, Thumbnails
-from resnetcli.results import DataShowResult
+from resnetcli.results.data import DataShowResult
 from tests.golden import drawn
 
 Image = list[list[list[int]]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.events import ignore
 from resnetcli.interrupts import StopRequest
-from resnetcli.results import TrainResult
+from resnetcli.results.train import TrainResult
 from resnetcli.services.train import train
 
 SHORT: dict[str, Any] = {

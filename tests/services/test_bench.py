@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from resnetcli.config import BenchInferConfig, BenchTrainConfig
+from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.data.batches import Normalizer
 from resnetcli.data.noise import random_split
 from resnetcli.engine.evaluate import inference_rows

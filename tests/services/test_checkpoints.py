@@ -8,7 +8,7 @@ from resnetcli.checkpoints import packaged
 from resnetcli.checkpoints.format import read_header
 from resnetcli.checkpoints.manager import best_first
 from resnetcli.checkpoints.portable import without_places
-from resnetcli.config import PRETRAINED
+from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import ignore
 from resnetcli.services.checkpoints import export, list_run, prune, show, verify

@@ -3,7 +3,7 @@ import torch
 
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import encode
-from resnetcli.config import CompareConfig, EvaluateConfig
+from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
 from resnetcli.services.checkpoints import export

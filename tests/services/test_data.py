@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnetcli.config import CLASS_NAMES, DataConfig, DataShowConfig, DataVerifyConfig
+from resnetcli.config.base import CLASS_NAMES
+from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.data import cifar10 as canonical
 from resnetcli.data import mini
 from resnetcli.data.cifar10 import Dataset

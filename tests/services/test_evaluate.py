@@ -7,7 +7,7 @@ import torch
 
 from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.checkpoints.packaged import read_about
-from resnetcli.config import EvaluateConfig
+from resnetcli.config.commands import EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
 from resnetcli.services.checkpoints import export, show

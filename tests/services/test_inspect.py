@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from resnetcli.config import InspectConfig
+from resnetcli.config.commands import InspectConfig
 from resnetcli.events import ignore
 from resnetcli.services.inspect import inspect
 from tests.foreign import lived_in

@@ -8,12 +8,12 @@ from PIL import Image
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import encode
 from resnetcli.checkpoints.packaged import read_about
-from resnetcli.config import EvaluateConfig, PredictConfig
+from resnetcli.config.commands import EvaluateConfig, PredictConfig
 from resnetcli.data import images as pictures
 from resnetcli.data import mini
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, ignore
-from resnetcli.results import Calibration
+from resnetcli.results.checkpoints import Calibration
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.networks import open_network
 from resnetcli.services.predict import predict

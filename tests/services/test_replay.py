@@ -8,7 +8,7 @@ import torch
 
 from resnetcli.checkpoints.format import MANIFEST_FILE, MODEL_FILE, TRAINER_FILE, encode, manifest_for
 from resnetcli.checkpoints.manager import newest_intact, step_folders
-from resnetcli.config import ReplayConfig
+from resnetcli.config.commands import ReplayConfig
 from resnetcli.errors import CheckpointError, Interrupted, UsageError
 from resnetcli.events import Progress, StepDone, ignore
 from resnetcli.interrupts import StopRequest

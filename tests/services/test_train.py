@@ -10,7 +10,7 @@ import torch
 
 from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact
-from resnetcli.config import TrainConfig
+from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer

@@ -1,0 +1,129 @@
+"""What is known of checkpoints, and what the commands about them answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from resnetcli.results.base import SCHEMA_VERSION, Result
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Beyond these a temperature says that nothing was there to fit it on."""
+MAX_NUMBER = 1e12
+"""Far above any statistic of an image, far below what a product of two would overflow at."""
+_Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER, allow_inf_nan=False)]
+
+
+class Calibration(Result):
+    """What a run's validation images said of how sure its weights may be."""
+
+    temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    """Logits are divided by it before the softmax."""
+    images: int = Field(ge=1)
+    split: Literal["val"] = "val"
+
+
+class Appearance(Result):
+    """What images of the data look like, whatever they show: the Gaussian of seven statistics of their pixels, and the
+    distance from its mean within which 99 % of them lie."""
+
+    mean: tuple[_Number, ...] = Field(min_length=7, max_length=7)
+    precision: tuple[Annotated[tuple[_Number, ...], Field(min_length=7, max_length=7)], ...] = Field(
+        min_length=7, max_length=7
+    )
+    """Inverse of the covariance."""
+    threshold: float = Field(ge=0, le=MAX_NUMBER, allow_inf_nan=False)
+    images: int = Field(ge=1)
+    split: Literal["val", "train"]
+
+
+class FileInfo(Result):
+    name: str
+    size: int
+    sha256: str
+
+
+class CheckpointInfo(Result):
+    """Where weights came from and what is known of them."""
+
+    path: str
+    kind: str
+    """ "packaged", "run", "checkpoint", "portable" or "foreign"."""
+    step: int | None = None
+    epoch: float | None = None
+    created: str | None = None
+    recipe: str | None = None
+    data: str | None = None
+    chosen_by: str = "unknown"
+    metrics: dict[str, float] = Field(default_factory=dict)
+    calibration: Calibration | None = None
+    strangeness_threshold: float | None = None
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: tuple[FileInfo, ...] = ()
+    rounded_to: str | None = None
+    """Half precision that the weights were stored in; None: they are as training left them."""
+    rounding_error: float | None = None
+    """No weight differs by more from what was trained."""
+    best: bool = False
+    last: bool = False
+
+
+class CheckpointProblem(Result):
+    path: str
+    message: str
+
+
+class ReplayedPart(Result):
+    """One part of a checkpoint beside what the replay came to: how many of its tensors or figures differ."""
+
+    name: str
+    count: int
+    different: int
+    first: str | None = None
+    """The first that differs, recorded and replayed."""
+    max_difference: float | None = None
+    """Of the numbers that differ; null where none do."""
+
+
+class ChangedVersion(Result):
+    """Something that bit-identical repetition depends on, and that is not what it was."""
+
+    name: str
+    recorded: str
+    here: str
+
+
+class ReplayResult(Result):
+    """Recorded steps, computed once more: does this machine come to what the run has saved?"""
+
+    from_checkpoint: str
+    to_checkpoint: str
+    from_step: int
+    to_step: int
+    equal: bool
+    parts: tuple[ReplayedPart, ...]
+    recorded_sha256: str
+    """Of all tensors of the later checkpoint, by name."""
+    replayed_sha256: str
+    changed: tuple[ChangedVersion, ...]
+    device: str
+    threads: int
+    precision: str
+    seconds: float
+
+
+class CheckpointsResult(Result):
+    """Answer of `checkpoints list`, `show`, `verify`, `prune` and `export`."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str
+    checkpoints: tuple[CheckpointInfo, ...]
+    problems: tuple[CheckpointProblem, ...] = ()
+    removed: tuple[str, ...] = ()
+    written: str | None = None
+    replay: ReplayResult | None = None
+    """Of `verify --replay`."""

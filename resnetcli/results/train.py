@@ -1,0 +1,62 @@
+"""A training run, epoch by epoch."""
+
+from __future__ import annotations
+
+from resnetcli.results.base import SCHEMA_VERSION, Result
+from resnetcli.results.evaluate import EvaluateResult
+
+
+class EpochRow(Result):
+    """One row of metrics.jsonl and metrics.csv; the validation columns are null in a final run."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_top1: float
+    val_loss: float | None
+    val_top1: float | None
+    lr: float
+    images_per_s: float
+    seconds: float
+    memory_mib: float
+
+
+class TrainResult(Result):
+    schema_version: int = SCHEMA_VERSION
+    command: str = "train"
+    run_dir: str
+    checkpoint: str
+    """The checkpoint that was measured: best on validation, or the last epoch of a final run."""
+    epochs: int
+    steps: int
+    stopped: str
+    """ "finished", "patience" or "max_time"."""
+    train_seconds: float
+    history: tuple[EpochRow, ...]
+    measured: EvaluateResult | None
+    """On the test split, unless the run was told to leave it alone; None where the run stopped before its end."""
+
+
+class DryRunResult(Result):
+    """One real step, and what the whole run would need."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str = "train --dry-run"
+    config: dict[str, object]
+    origins: dict[str, str]
+    """For each setting: "flag", "environment", "file", "recipe" or "default"."""
+    device: str
+    precision: str
+    parameters: int
+    train_images: int
+    val_images: int
+    steps: int
+    first_loss: float
+    step_seconds: float
+    """Of a step with the images of the run's beginning."""
+    last_step_seconds: float
+    """Of a step with the images of its end: larger where it begins with smaller images."""
+    estimated_seconds: float
+    peak_memory: int
+    disk_needed: int
+    disk_free: int
