@@ -11,6 +11,7 @@ from resnetcli.checkpoints.portable import rounded, without_places
 from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint
 from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.models.rescale import rescale
 from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult
 from resnetcli.services.networks import MEAN, STD, build
 
@@ -71,15 +72,21 @@ def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
     )
 
 
-def export(target: str, out: Path, force: bool, dtype: StoredPrecision = "fp32") -> CheckpointsResult:
+def export(
+    target: str, out: Path, force: bool, dtype: StoredPrecision = "fp32", scale: float = 1.0
+) -> CheckpointsResult:
     """Writes one portable .safetensors: weights, rounded to `dtype`, and a header without the paths of this machine;
-    no training state. Raises CheckpointError, UsageError, StorageError."""
+    no training state; with convolutions `scale` times as large, and the same answers. Raises CheckpointError,
+    UsageError, StorageError."""
     if out.suffix != ".safetensors":
         raise UsageError(f"{out}: the name of a portable checkpoint ends in .safetensors", f"try {out}.safetensors")
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
     checkpoint = open_checkpoint(target, NORMALIZATION)
-    weights, header = rounded(build(checkpoint).state_dict(), without_places(checkpoint.header), dtype)
+    model = build(checkpoint)
+    if scale != 1:
+        rescale(model, scale)
+    weights, header = rounded(model.state_dict(), without_places(checkpoint.header), dtype)
     storage.write_file(out, encode(weights, header), parents=True)
     written = describe(out, "portable", header)
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))

@@ -1,0 +1,38 @@
+"""Larger convolutions in front of BatchNorm: other weights, the same answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from resnetcli.models.rescale import rescale
+from resnetcli.models.resnet import ResNet
+
+
+@pytest.mark.parametrize("shortcut", ["identity", "projection"])
+def test_rescaled_networks_answer_as_before(shortcut):
+    torch.manual_seed(0)
+    network = ResNet(shortcut=shortcut, branch_scale=0.3)
+    images = torch.randn(64, 3, 32, 32)
+    network.train()(images)  # statistics that are not those of a new network
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    expected = network.eval()(images)
+    rescale(network, 10.0)
+    after = network.state_dict()
+    assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+    convolutions = [name for name in before if name.endswith("conv.weight")]
+    assert len(convolutions) == (45 if shortcut == "identity" else 53)
+    for name in before:
+        changed = name in convolutions or "running" in name
+        assert torch.equal(after[name], before[name]) != changed, name
+    for name in convolutions:
+        assert torch.equal(after[name], before[name] * 10)
+
+
+def test_tensors_of_the_caller_stay_as_they_are():
+    network = ResNet()
+    weights = dict(network.state_dict())
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    rescale(network, 3.0)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, copies[name])
