@@ -49,8 +49,8 @@ class Batches(Protocol):
 
 @dataclass
 class Position:
-    """Where the loop stands. `step` counts inside `epoch` (both from 0); `sums` are loss, right answers and images so
-    far."""
+    """Where the loop stands. `step` counts inside `epoch` (both from 0), to the number of its steps where only the
+    validation is left to do; `sums` are loss, right answers and images so far."""
 
     epoch: int = 0
     step: int = 0
@@ -301,7 +301,7 @@ class Trainer:
         ValueError or RuntimeError where it does not fit; weights and position are then what they were."""
         if state["sums"].shape != self.position.sums.shape:
             raise ValueError(f"sums is {tuple(state['sums'].shape)}, expected {tuple(self.position.sums.shape)}")
-        if not position.step < self.batches.steps:
+        if position.step > self.batches.steps:
             raise ValueError(f"step {position.step} of an epoch of {self.batches.steps}")
         fast = _below("fast/", state)
         if self.average:

@@ -52,6 +52,18 @@ def tensors(t):
     return {**t.model.state_dict(), **t.state()}
 
 
+def reloaded(t):
+    """A new trainer that is given what a checkpoint of this one holds."""
+    with t.averaged():
+        weights = {k: v.clone() for k, v in t.model.state_dict().items()}
+    state = {k: v.clone() for k, v in t.state().items()}
+    at = t.position
+    new = trainer(t.config)
+    new.model.load_state_dict(weights)
+    new.load_state(state, Position(at.epoch, at.step, seconds=at.seconds, history=list(at.history)))
+    return new
+
+
 def assert_same(a, b):
     for name, tensor in tensors(a).items():
         assert torch.equal(tensor, tensors(b)[name]), name
@@ -80,13 +92,7 @@ def test_a_run_stopped_at_any_step_and_gone_on_with_equals_the_uninterrupted_one
     first = trainer(config)
     calls = iter(range(100))
     assert run(first, stop=lambda: next(calls) == stop_at) == "stopped"
-    with first.averaged():
-        weights = {k: v.clone() for k, v in first.model.state_dict().items()}
-    state = {k: v.clone() for k, v in first.state().items()}
-    at = first.position
-    second = trainer(config)
-    second.model.load_state_dict(weights)
-    second.load_state(state, Position(at.epoch, at.step, history=list(at.history)))
+    second = reloaded(first)
     assert run(second) == "finished"
     assert_same(whole, second)
     for a, b in zip(whole.position.history, second.position.history, strict=True):
@@ -94,12 +100,15 @@ def test_a_run_stopped_at_any_step_and_gone_on_with_equals_the_uninterrupted_one
 
 
 def test_a_stop_during_validation_leaves_the_epoch_open_so_that_resume_validates_it():
-    t, saves = trainer(), []
-    assert run(t, validate=lambda: None, saves=saves) == "stopped"
-    assert (t.position.epoch, t.position.step) == (0, 10)
+    whole, first, saves = trainer(), trainer(), []
+    run(whole)
+    assert run(first, validate=lambda: None, saves=saves) == "stopped"
+    assert (first.position.epoch, first.position.step) == (0, 10)
     assert saves == [{}, {}]  # the beginning, and the end of the epoch
-    assert run(t) == "finished"
-    assert len(t.position.history) == 3
+    second = reloaded(first)
+    assert run(second) == "finished"
+    assert_same(whole, second)
+    assert len(second.position.history) == 3
 
 
 @pytest.mark.parametrize("poison", [0, 14, 29])

@@ -197,8 +197,8 @@ def test_a_position_that_no_run_has_is_refused(change: dict[str, object], snapsh
 
 
 def test_a_step_beyond_the_epoch_is_refused(snapshot: Snapshot, live: Setup) -> None:
-    beyond = snapshot.position.model_copy(update={"epoch": 0, "step": live.trainer.batches.steps})
-    with pytest.raises(CheckpointError, match="step 4 of an epoch of 4"):
+    beyond = snapshot.position.model_copy(update={"epoch": 0, "step": live.trainer.batches.steps + 1})
+    with pytest.raises(CheckpointError, match="step 5 of an epoch of 4"):
         restore(live, replace(snapshot, position=beyond), Path("run/checkpoints/step-0000004"))
 
 

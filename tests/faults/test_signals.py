@@ -121,7 +121,7 @@ def quick_and_full(quick: int, full: int) -> pytest.MarkDecorator:
     )
 
 
-@quick_and_full(2, 25)
+@quick_and_full(3, 25)
 def test_a_run_stopped_at_any_moment_saves_leaves_and_ends_byte_equal_after_resume(whole, tmp_path, broke, count):
     cases = moments(whole[1], count)
     for i, moment in enumerate(cases):
