@@ -14,7 +14,7 @@ from pathlib import Path
 
 KINDS = {
     1: (
-        "SIGKILL, EIO or a full disk at each storage operation of start, save, replace, prune and resume",
+        "SIGKILL or an I/O error at each storage operation of start, save, replace, prune and resume",
         "a newest and a best checkpoint no older than the last acknowledged; leftovers cleared at the next start",
     ),
     2: ("SIGKILL at random moments", "no acknowledged checkpoint lost; resumed to byte-equal weights"),
@@ -23,18 +23,21 @@ KINDS = {
         "resume at every step: fp32 and bf16, one thread and two, all optimisers and averages; chains of kills",
         "weights, optimiser, schedule, random numbers, metrics and best bit-equal to the undisturbed run",
     ),
-    5: ("full disks and limits on file size", "exit 7 with the bytes needed; what was saved stays; no litter"),
+    5: (
+        "full disks, also at each storage operation, and limits on file size",
+        "exit 7 with the bytes needed; what was saved stays; no litter",
+    ),
     6: (
         "output directories read-only, gone or replaced, at the start and in mid-run",
-        "an error each time, never exit 0",
+        "an error, never exit 0",
     ),
     7: (
-        "checkpoints cut short, or with a bit flipped in data, header or manifest",
-        "all detected; exit 4, or fallback",
+        "checkpoints cut short, or a bit flipped in data, header or manifest",
+        "all detected: exit 4, or fallback",
     ),
     8: (
-        "malicious pickles to every option that takes a checkpoint; mutated checkpoints under coverage guidance",
-        "no code executed; exit 4 and one message",
+        "malicious pickles to every option that takes a checkpoint; files mutated under coverage guidance",
+        "no code executed; exit 4 and one message, or a mutation that harms nothing",
     ),
     9: ("checkpoint bombs", "refused before allocation: under 400 MB above the import of torch, at most 1 s of work"),
     10: ("wrong variant, classes, keys, shapes, schema", "exit 4, expected against found; the live model untouched"),
@@ -52,7 +55,7 @@ KINDS = {
     ),
     14: ("simultaneous starts", "one winner; the others exit 6 and name it; the lock dies with its process"),
     15: (
-        "SIGINT, SIGTERM or SIGHUP while loading, stepping, saving, evaluating or downloading; twice; a closed terminal",
+        "SIGINT, SIGTERM or SIGHUP while loading, stepping, saving, evaluating, downloading; twice; a closed terminal",
         "130, 143 or 129, saved within a step and a save; the second leaves at once; resumed bit-equal",
     ),
     16: ("no memory left", "exit 2 with the flag that needs less; what was saved is whole"),
