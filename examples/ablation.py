@@ -41,14 +41,14 @@ ROWS: dict[str, dict[str, object]] = {
     "crop padding 4": {"crop_padding": 4},
     "zeros around the crop": {"padding_mode": "zero"},
     "no flip": {"flip": False},
-    "alternating flip": {"alternating_flip": True},
+    "flip by chance": {"alternating_flip": False},
     "TrivialAugment": {"augment": "trivial"},
     "random erasing 0.25": {"erasing": 0.25},
     "cutout 8": {"cutout": 8},
     "mixup 0.2": {"mixup": 0.2},
     "CutMix 1": {"cutmix": 1.0},
     "full size from the start": {"start_size": 32},
-    "24 pixels in the first half": {"start_size": 24},
+    "24 pixels in the first half": {"start_size": 24, "start_size_until": 0.5},
 }
 """What is changed in each row; "the recipe" is what the others are compared with."""
 
