@@ -33,8 +33,13 @@ def make_folder(path: Path, *, parents: bool = False) -> None:
     above = path.parent
     if parents and not above.is_dir():
         make_folder(above, parents=True)
+    there = path.is_dir()
     path.mkdir(exist_ok=True)
-    sync_folder(above)
+    try:
+        sync_folder(above)
+    except PermissionError:  # one may pass through it and not list it, as through many a /home
+        if not there:
+            raise
 
 
 def sync_folder(path: Path) -> None:

@@ -71,7 +71,7 @@ def _rename_over(new: Path, path: Path) -> None:
             aside.rename(path)
         raise
     durable.sync_folder(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
@@ -80,7 +80,15 @@ def remove_folder(path: Path) -> None:
     with _explained(path, 0):
         path.rename(doomed)
         durable.sync_folder(path.parent)
-        shutil.rmtree(doomed)
+        _remove(doomed)
+
+
+def _remove(path: Path, *, ignore_errors: bool = False) -> None:
+    """Removes a folder with all that is in it; of a link only the link, for what it points to is not ours."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=ignore_errors)
 
 
 def rename_folder(path: Path, to: Path) -> None:
@@ -104,14 +112,11 @@ def sweep(folder: Path) -> list[Path]:
         for aside in asides:
             path = aside.with_name(aside.name.removeprefix(REPLACED))
             if path.exists():
-                shutil.rmtree(aside, ignore_errors=True)
+                _remove(aside, ignore_errors=True)
             else:
                 aside.rename(path)
         for path in leftovers:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path, ignore_errors=True)
         return leftovers
 
 

@@ -32,8 +32,21 @@ def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
+def _open_streams() -> None:
+    """Connects standard streams that the caller closed to nowhere. Else the next file that is opened would get such a
+    number, a checkpoint perhaps, and what is meant for stderr would be written into it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """The console script: signals become requests to stop, and the process exits with the code of the command."""
+    _open_streams()
     stop = StopRequest()
     try:
         stop.install()  # before anything is imported: whoever sees a typing error in the command stops it that soon

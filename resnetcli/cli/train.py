@@ -14,23 +14,11 @@ from resnetcli.cli.report_files import write_training
 from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
-from resnetcli.config.train import TrainConfig, unused_settings
+from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 from resnetcli.results.train import DryRunResult, TrainResult
 from resnetcli.services.output_dir import check_output_dir, check_run_dir
-
-RESUMABLE = (
-    "device",
-    "threads",
-    "max_time",
-    "save_every",
-    "keep_last",
-    "data_dir",
-    "cache_dir",
-    "source",
-)
-"""What may change when a run goes on: where it computes and stores, never what it computes."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

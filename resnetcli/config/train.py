@@ -18,6 +18,18 @@ from resnetcli.config.base import (
     option,
 )
 
+RESUMABLE = (
+    "device",
+    "threads",
+    "max_time",
+    "save_every",
+    "keep_last",
+    "data_dir",
+    "cache_dir",
+    "source",
+)
+"""What may change when a run goes on: where it computes and stores, never what it computes."""
+
 
 class TrainConfig(ComputeOptions, DataOptions):
     """One training run, completely: the same config, machine and thread count give the same weights."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import TrainerHeader, read_json
+from resnetcli.checkpoints.format import ModelHeader, TrainerHeader, read_json
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
@@ -21,7 +21,7 @@ from resnetcli.checkpoints.manager import (
 )
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.base import IMAGE_SIZE
-from resnetcli.config.train import TrainConfig
+from resnetcli.config.train import RESUMABLE, TrainConfig
 from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
@@ -76,11 +76,23 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
 def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEvent) -> Setup:
     """The parts of a run, as they were when `snapshot` was saved in `folder`. Raises CheckpointError."""
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
+    _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, start, on_event)
     setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
     restore(setup, snapshot, folder)
     return setup
+
+
+def _check_settings(config: TrainConfig, header: ModelHeader, folder: Path) -> None:
+    """A config.json that was edited would go on as another run, and could validate on what it was trained on."""
+    now = config.model_dump(mode="json")
+    for name, then in header.config.items():
+        if name in now and name not in (*RESUMABLE, "output_dir", "name") and now[name] != then:
+            raise CheckpointError(
+                f"{CONFIG_FILE} says {name} {now[name]}, but {folder} was trained with {then}",
+                f"put {then} back, or start a new run with --init {folder.parent.parent}",
+            )
 
 
 def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, str]]:

@@ -101,6 +101,40 @@ def test_sweep_clears_leftovers_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 
 
+def test_of_a_link_to_a_folder_only_the_link_is_removed(tmp_path):
+    elsewhere, run = tmp_path / "elsewhere", tmp_path / "run"
+    storage.write_folder(elsewhere, {"x": b"kept"})
+    run.mkdir()
+    for remove in (
+        lambda: storage.remove_folder(run / "step-1"),
+        lambda: storage.write_folder(run / "step-1", {"x": b"new"}),
+        lambda: (run / "step-1").rename(run / ".tmp-step-1-abc") and storage.sweep(run),
+    ):
+        (run / "step-1").symlink_to(elsewhere)
+        remove()
+        assert not [p for p in run.iterdir() if p.is_symlink() or p.name.startswith(".")]
+        assert (elsewhere / "x").read_bytes() == b"kept"
+        shutil.rmtree(run)
+        run.mkdir()
+
+
+def test_a_folder_that_is_there_needs_no_look_at_what_is_above(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "me").mkdir(parents=True)
+    real = os.open
+
+    def refuse(path, *rest):
+        if Path(path) == home:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    storage.write_file(home / "me" / "x", b"here", parents=True)
+    assert (home / "me" / "x").read_bytes() == b"here"
+    with pytest.raises(StorageError, match="Permission denied"):
+        storage.write_file(home / "you" / "x", b"here", parents=True)
+
+
 def test_a_folder_is_renamed_over_one_of_that_name(tmp_path):
     storage.write_folder(tmp_path / "a", {"x": b"new"})
     storage.write_folder(tmp_path / "b", {"y": b"old"})

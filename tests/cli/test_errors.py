@@ -269,6 +269,23 @@ def test_stdout_that_takes_nothing(sink: str, code: int, message: str) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize(
+    ("line", "code"), [("--help", 0), ("inspect --shortcut identity --json", 0), ("inspect nothing --json", 4)]
+)
+def test_streams_that_the_caller_has_closed(tmp_path: Path, closed: tuple[int, ...], line: str, code: int) -> None:
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    said = tmp_path / "said"
+    with said.open("wb") as file:
+        command = [sys.executable, "-m", "resnetcli", *line.split()]
+        done = subprocess.run(command, stdout=file, stderr=file, preexec_fn=close, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in said.read_text()
+
+
 def test_every_expected_error_keeps_its_code() -> None:
     for kind in (ResnetCliError, *ResnetCliError.__subclasses__()):
         if kind is not Interrupted:

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,18 @@ def test_max_time_leaves_a_run_that_can_be_resumed(whole, tmp_path):
     assert (result.stopped, result.measured) == ("max_time", None)
     resume(tmp_path / "t", {}, stop=StopRequest(), on_event=ignore)
     assert_same_end(Path(whole[0].run_dir), tmp_path / "t")
+
+
+@pytest.mark.parametrize(("name", "value"), [("split_seed", 7), ("seed", 5), ("epochs", 4), ("shortcut", "projection")])
+def test_a_run_whose_settings_were_edited_is_not_gone_on_with(whole, tmp_path, name, value):
+    run = tmp_path / "run"
+    shutil.copytree(whole[0].run_dir, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(CheckpointError, match=f"config.json says {name} {value}, but .* with {config[name]}"):
+        resume(run, {}, stop=StopRequest(), on_event=ignore)
+    (run / "config.json").write_text(json.dumps(config | {"threads": 1, "output_dir": "elsewhere", "keep_last": 5}))
+    resume(run, {}, stop=StopRequest(), on_event=ignore)
 
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path):
