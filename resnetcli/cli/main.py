@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
-from resnetcli.errors import Interrupted
+from resnetcli.errors import Interrupted, StorageError
 from resnetcli.interrupts import StopRequest
 
 
@@ -22,6 +23,7 @@ def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
 
     session = Session(stop or StopRequest())
     try:
+        _check_working_folder()
         command = get_command(app)
         outcome = command.main(args=list(argv), prog_name="resnetcli", standalone_mode=False, obj=session)
         sys.stdout.flush()
@@ -30,6 +32,14 @@ def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
     if session.stop.signum is not None:  # what was asked for is there all the same, but so was the wish to stop
         return 128 + session.stop.signum
     return outcome if isinstance(outcome, int) else 0
+
+
+def _check_working_folder() -> None:
+    """Raises StorageError where the current folder was deleted: libraries that torch loads abort the process then."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise StorageError("the current folder does not exist any more", "change into another: `cd`") from None
 
 
 def _open_streams() -> None:

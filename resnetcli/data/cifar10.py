@@ -7,6 +7,7 @@ bytes: the red, the green and the blue plane, each in row-major order (https://w
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -150,9 +151,10 @@ def write(path: Path, batches: Sequence[NDArray[np.uint8]], origin: Path) -> Non
 
 def storage_error(path: Path, needed: int, error: OSError) -> StorageError:
     """The error for a disk that is full, read-only or refuses while `path` is written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return StorageError(
         f"cannot write {path}: {error.strerror or error} ({needed:,} bytes are needed)",
-        "free some space, or name another folder with --cache-dir",
+        f"{'free some space, or ' if full else ''}name another folder with --cache-dir",
     )
 
 
@@ -204,6 +206,8 @@ def _read_checked(path: Path, use: Callable[[int, Records], None]) -> None:
             problems = [problem for problem in pool.map(read, range(len(BATCHES))) if problem]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist", "fetch it: `resnetcli data download`") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{path}: a file is where a folder should be", "name another one with --cache-dir") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", REFETCH_HINT) from error
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from resnetcli.checkpoints import manager, storage
@@ -34,7 +35,7 @@ def show(target: str) -> CheckpointsResult:
 
 def verify(target: str) -> CheckpointsResult:
     """Holds every file of a run or of one checkpoint against its manifest and the network. What is wrong is in
-    `problems`."""
+    `problems`. Raises CheckpointError where nothing is there: a name that does not exist is not a damaged one."""
     path = Path(target)
     if target not in NAMES and path.is_dir() and manager.is_run(path):
         infos, problems = _survey(path)
@@ -47,6 +48,8 @@ def verify(target: str) -> CheckpointsResult:
         if checkpoint.kind == "checkpoint":
             manager.verify_folder(path)
     except CheckpointError as error:
+        if target not in NAMES and not os.path.lexists(path):
+            raise
         problem = CheckpointProblem(path=target, message=error.message)
         return CheckpointsResult(command="checkpoints verify", checkpoints=(), problems=(problem,))
     return CheckpointsResult(command="checkpoints verify", checkpoints=(describe_open(checkpoint),))

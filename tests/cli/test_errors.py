@@ -205,6 +205,17 @@ def test_damaged_packaged_weights_are_a_checkpoint_error(
         assert "install resnetcli again" in outcome.err
 
 
+def test_a_current_folder_that_was_deleted_is_said(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    outcome = cli("evaluate")
+    monkeypatch.chdir(tmp_path)
+    assert outcome.code == 7
+    assert "the current folder does not exist any more" in outcome.err
+
+
 def test_a_wrong_variable_is_named_as_a_variable_and_a_flag_beats_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNETCLI_DEPTH", "deep")
     assert "RESNETCLI_DEPTH=deep: must be a whole number" in cli("inspect").err

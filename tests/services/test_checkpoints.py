@@ -51,7 +51,8 @@ def test_an_intact_run_checkpoint_and_portable_file_verify(run, tmp_path):
 def test_verify_says_what_is_wrong_with_anything_else(tmp_path):
     (tmp_path / "x.ckpt").write_text("hello")
     assert "x.ckpt" in verify(str(tmp_path / "x.ckpt")).problems[0].message
-    assert "no such checkpoint" in verify(str(tmp_path / "none")).problems[0].message
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        verify(str(tmp_path / "none"))
 
 
 def test_prune_keeps_the_best_and_the_newest_and_a_dry_run_keeps_all(copy):
