@@ -7,7 +7,7 @@ import sys
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
-from resnetcli.cli.report_files import comparison_folder, write_comparison
+from resnetcli.cli.report_files import comparison_folder, deliver, write_comparison
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import newest_run
 from resnetcli.cli.session import session_of
@@ -48,9 +48,11 @@ def compare(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
 
     with session_of(ctx).observed() as on_event:
         result = service.compare(config, on_event=on_event)
-    if folder is not None:
-        result = write_comparison(result, folder)
-    report(result, config.show, as_json)
+    deliver(
+        result,
+        lambda result: result if folder is None else write_comparison(result, folder),
+        lambda written: report(written, config.show, as_json),
+    )
 
 
 def report(result: CompareResult, show: int, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
-from resnetcli.cli.report_files import make_folder, write_evaluation
+from resnetcli.cli.report_files import deliver, make_folder, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
@@ -38,9 +38,13 @@ def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
 
     with session_of(ctx).observed() as on_event:
         result = service.evaluate(config, on_event=on_event)
-    if folder is not None:
-        result = write_evaluation(result, folder, tables=config.output is not None, plots=config.save_plots)
-    report(result, as_json)
+
+    def write(result: EvaluateResult) -> EvaluateResult:
+        if folder is None:
+            return result
+        return write_evaluation(result, folder, tables=config.output is not None, plots=config.save_plots)
+
+    deliver(result, write, lambda written: report(written, as_json))
 
 
 def report(result: EvaluateResult, as_json: bool) -> None:

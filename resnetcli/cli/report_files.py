@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
+
+import typer
 
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
-from resnetcli.errors import UsageError
+from resnetcli.errors import StorageError, UsageError
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import EvaluateResult
 from resnetcli.results.train import TrainResult
@@ -15,6 +18,28 @@ from resnetcli.results.train import TrainResult
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")
 COMPARISON = ("report.json", "differences.csv")
+
+R = TypeVar("R")
+
+
+def deliver(result: R, write: Callable[[R], R], report: Callable[[R], None]) -> None:
+    """`write` the files of `result`, then `report` what it returns.
+
+    Where the disk refuses, what was measured is reported all the same, and the error after it: on stderr, since stdout
+    may hold a document by then. Raises typer.Exit with the error's code.
+    """
+    refused: StorageError | None = None
+    try:
+        result = write(result)
+    except StorageError as error:
+        refused = error
+    report(result)
+    if refused is not None:
+        from resnetcli.reporting.console import stderr
+        from resnetcli.reporting.errors import render_error
+
+        render_error(refused, stderr())
+        raise typer.Exit(refused.exit_code)
 
 
 def make_folder(config: EvaluateConfig) -> Path | None:

@@ -10,7 +10,7 @@ import typer
 
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
 from resnetcli.cli.recipes import default_recipe
-from resnetcli.cli.report_files import write_training
+from resnetcli.cli.report_files import deliver, write_training
 from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
@@ -83,7 +83,7 @@ def train(
 
         with session.observed() as on_event:
             result = service.train(config, stop=session.stop, on_event=on_event)
-    report(write_training(result), as_json)
+    deliver(result, write_training, lambda written: report(written, as_json))
 
 
 def _resume(session: Session, run: Path, given: Given) -> TrainResult:

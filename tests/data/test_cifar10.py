@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import errno
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +11,9 @@ from numpy.typing import NDArray
 from resnetcli.data import cifar10 as canonical
 from resnetcli.data.cifar10 import BATCH_BYTES, BATCHES, Dataset
 from resnetcli.errors import DataError, StorageError
+from tests.limits import files_limited_to
 
 Batches = list[NDArray[np.uint8]]
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """While this is open, no file can grow beyond `size`: a disk that gets full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.cifar10
