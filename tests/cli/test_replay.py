@@ -39,7 +39,8 @@ def test_a_run_that_comes_out_again_is_exit_0_and_one_that_does_not_exit_4(cli: 
         ("verify x --replay --stps 4", 2, "did you mean --steps?"),
         ("verify x --replay --steps 0", 2, "--steps 0: must be"),
         ("verify x --replay --device gpu", 2, "--device gpu: "),
-        ("verify x --replay", 4, "x: not a run directory"),
+        ("verify x --replay", 4, "x: no such checkpoint"),
+        ("verify . --replay", 4, ".: not a run directory"),
     ],
 )
 def test_what_a_replay_cannot_do(cli: Cli, line: str, code: int, message: str) -> None:
