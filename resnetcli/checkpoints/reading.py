@@ -173,4 +173,6 @@ def _near(path: Path) -> str:
         newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]
     except OSError:
         newest = []
-    return "there are " + ", ".join(map(str, newest)) if newest else "train one first: resnetcli train"
+    if newest:
+        return "there are " + ", ".join(map(str, newest))
+    return f"{' and '.join(NAMES)} is always there; your own comes from: resnetcli train"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
-from resnetcli.cli.recipes import default_recipe
+from resnetcli.cli.recipes import default_recipe, read_recipe
 from resnetcli.cli.report_files import deliver, write_training
-from resnetcli.cli.resolve import Given, environment_name, option_name, resolve, resolve_train
+from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
 from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
@@ -70,6 +71,8 @@ def train(
         for name, reason in unused_settings(config).items():
             if origins[name] in ("flag", "environment"):
                 session.notify(Notice(f"{option_name(name)} has no effect: {reason}", warning=True))
+        for text in _doubtful(config, origins):
+            session.notify(Notice(text, warning=True))
         if dry_run:
             from resnetcli.services.dry_run import dry_run as preview
 
@@ -84,6 +87,16 @@ def train(
         with session.observed() as on_event:
             result = service.train(config, stop=session.stop, on_event=on_event)
     deliver(result, write_training, lambda written: report(written, as_json))
+
+
+def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[str]:
+    """What is possible, and hardly meant."""
+    if config.optimizer == "adamw" and not config.weight_decay:
+        yield "--optimizer adamw is adam as long as --weight-decay is 0"
+    if origins["optimizer"] not in ("recipe", "default") and origins["lr"] == "recipe":
+        meant_for = read_recipe(config.recipe).values.get("optimizer")
+        if meant_for != config.optimizer:
+            yield f"lr {config.lr:g} is that of recipe {config.recipe} for {meant_for}: choose one with --lr"
 
 
 def _resume(session: Session, run: Path, given: Given) -> TrainResult:

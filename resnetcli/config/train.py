@@ -118,7 +118,12 @@ class TrainConfig(ComputeOptions, DataOptions):
     step_factor: float = option(3.0, "schedule=step: the learning rate is divided by this.", panel="Optimiser", gt=1)
     batch_size: int = option(512, "Images per optimiser step.", panel="Optimiser", unit="images", ge=2, le=65536)
     grad_accum: int = option(
-        1, "Split a batch into so many parts to need less memory.", panel="Optimiser", unit="parts", ge=1, le=1024
+        1,
+        "Split a batch into so many parts to need less memory; BatchNorm sees one at a time.",
+        panel="Optimiser",
+        unit="parts",
+        ge=1,
+        le=1024,
     )
     label_smoothing: float = option(0.0, "Share of a label spread over all classes.", panel="Optimiser", ge=0, lt=1)
     lookahead: int = option(
@@ -227,7 +232,9 @@ class TrainConfig(ComputeOptions, DataOptions):
         if self.measure_on == "val" and not self.val_fraction:
             raise ValueError("measure_on val needs validation images, and val_fraction is 0")
         if self.lookahead and self.ema:
-            raise ValueError(f"lookahead {self.lookahead} and ema {self.ema:g} exclude each other: set one to 0")
+            raise ValueError(
+                f"lookahead {self.lookahead} and ema {self.ema:g} exclude each other: add --lookahead 0 or --ema 0"
+            )
         return self
 
 

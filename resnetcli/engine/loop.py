@@ -199,7 +199,11 @@ class Trainer:
         config, sums = self.config, self.position.sums
         self.model.zero_grad(set_to_none=True)  # a recording that failed may have left gradients that nothing computed
         losses: list[Tensor] = []
-        for part, wanted in zip(images.chunk(config.grad_accum), targets.chunk(config.grad_accum), strict=True):
+        parts = min(config.grad_accum, len(images))
+        for first in range(parts):
+            # Not neighbours: augmentation may have sorted the batch, and BatchNorm sees one part at a time.
+            part = images[first::parts].contiguous(memory_format=torch.channels_last)
+            wanted = targets[first::parts]
             with self.runtime.autocast():
                 logits = self.model(part)
             loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)

@@ -82,7 +82,8 @@ class Muon(torch.optim.Optimizer):
                 ahead = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
                 orthogonal = orthogonalize(torch.stack([_as_matrix(update).to(self.dtype) for update in ahead]))
                 weights: list[Tensor] = list(params)
-                scales = math.sqrt(shape[0]) / torch.stack(torch._foreach_norm(weights))
+                # a convolution of zeros has no norm to be brought to another
+                scales = math.sqrt(shape[0]) / torch.stack(torch._foreach_norm(weights)).clamp_min_(1e-12)
                 orthogonal = orthogonal.mul_(group["lr"])
                 if self.found_inf is not None:
                     scales = torch.where(self.found_inf > 0, 1.0, scales)

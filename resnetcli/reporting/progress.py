@@ -188,7 +188,9 @@ def amount(event: Progress) -> str:
         done = text.size(event.done)
         return done if event.total is None else f"{done} of {text.size(event.total)}"
     done = text.count(event.done)
-    return f"{done} {event.unit}" if event.total is None else f"{done} of {text.count(event.total)} {event.unit}"
+    if event.total is None:
+        return f"{done} {event.unit.removesuffix('s') if event.done == 1 else event.unit}"
+    return f"{done} of {text.count(event.total)} {event.unit}"
 
 
 def task_line(event: Progress) -> str:

@@ -63,7 +63,7 @@ def overall_panel(result: EvaluateResult) -> Panel:
     machine = f"{result.device} in {result.precision}"
     nll_without = ece_without = ""
     if result.temperature is not None and (raw := result.uncalibrated) is not None:
-        nll_without = f" ({raw.nll:.4f} without)"
+        nll_without = f" ({raw.nll:.4f} without temperature)"
         ece_without = f", temperature {result.temperature:.3f} ({text.percent(raw.ece)} without)"
     rows: list[tuple[str, RenderableType]] = [
         ("checkpoint", Text(result.checkpoint)),

@@ -53,7 +53,7 @@ def _less_memory(config: TrainConfig, run_dir: Path | None) -> str:
     if parts is None:
         flag, what = f"--batch-size {max(2, config.batch_size // 2)}", "takes less memory"
     else:
-        flag, what = f"--grad-accum {parts}", f"computes the same batch in {parts} parts"
+        flag, what = f"--grad-accum {parts}", f"computes the batch in {parts} parts, which BatchNorm sees one by one"
     if run_dir is None:
         return f"{flag} {what}"
     return f"{flag} {what}: {_again(config, run_dir, flag)}; when there is room again, --resume {run_dir}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from resnetcli.checkpoints.format import ModelHeader
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.base import SplitName
 from resnetcli.config.commands import CompareConfig
@@ -12,9 +11,9 @@ from resnetcli.events import Notice, OnEvent
 from resnetcli.metrics import paired
 from resnetcli.results.compare import Compared, CompareResult, DifferentAnswer
 from resnetcli.results.evaluate import Answer, EvaluateResult
-from resnetcli.services.evaluate import data_options, held_out, measure
+from resnetcli.services.evaluate import data_options, held_out, measure, select_split
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import open_network
+from resnetcli.services.networks import held_out_the_same, open_network
 
 
 def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
@@ -30,6 +29,7 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
     _check_classes(a, b)
     dataset = load_dataset(data_options(config, config.data, a, b), on_event)
     owner = a if held_out(a, dataset.name) or not held_out(b, dataset.name) else b
+    select_split(dataset, config.split, owner)  # no word on a split that does not exist
     seen = {name: _may_have_seen(side, owner, config.split, dataset.name) for name, side in (("A", a), ("B", b))}
     for (name, may_have), checkpoint in zip(seen.items(), (a, b), strict=True):
         if may_have:
@@ -86,19 +86,10 @@ def _check_classes(a: Checkpoint, b: Checkpoint) -> None:
 
 
 def _may_have_seen(checkpoint: Checkpoint, owner: Checkpoint, split: SplitName, data: str) -> bool:
-    """Whether nothing in the header rules it out; the test split is never trained on.
-
-    `cifar10-mini` is a part of CIFAR-10, and weights that a run started from may have been trained on anything.
-    """
-    if split == "test":
-        return False
-
-    def division(header: ModelHeader) -> tuple[str | None, float | None, int | None]:
-        return header.data, header.val_fraction, header.split_seed
-
-    header = checkpoint.header
-    held_out_alike = header.data == data and division(header) == division(owner.header)
-    return split == "train" or not held_out_alike or header.config.get("init") is not None
+    """Whether nothing in the header rules it out; the test split is never trained on."""
+    of = owner.header
+    unseen = held_out_the_same(checkpoint.header, data, of.val_fraction, of.split_seed) and of.data == data
+    return split == "train" or (split == "val" and not unseen)
 
 
 def _side(result: EvaluateResult, may_have_seen: bool) -> Compared:

@@ -21,12 +21,12 @@ from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.events import OnEvent, Progress
+from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.metrics import calibration, likelihood, scores
 from resnetcli.models.resnet import ResNet
 from resnetcli.results.evaluate import Answer, EvaluateResult, Protocol, Uncalibrated
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import for_inference, open_network, temperature_of
+from resnetcli.services.networks import check_finite, for_inference, held_out_the_same, open_network, temperature_of
 
 
 def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
@@ -38,6 +38,11 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     checkpoint, network = open_network(config.checkpoint, on_event)
     dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
+    header = checkpoint.header
+    if config.split == "val" and not held_out_the_same(header, dataset.name, header.val_fraction, header.split_seed):
+        select_split(dataset, config.split, checkpoint)  # no word on a split that does not exist
+        text = f"the weights that {checkpoint.label} started from may have been trained on images of this val split"
+        on_event(Notice(f"{text}: its accuracy will flatter", warning=True))
     result = measure(
         checkpoint, network, dataset, config.split, config.tta, runtime, on_event, calibrate=config.calibrate
     )
@@ -99,6 +104,7 @@ def measure(
     seconds = time.perf_counter() - start
     if logits is None:
         return None
+    check_finite(logits, checkpoint)
     temperature = temperature_of(header, calibrate)
     predicted = logits.argmax(1)  # of the logits themselves: no rounding of a probability can change an answer
     correct = (predicted == labels).tolist()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnetcli.checkpoints.format import ModelHeader, Normalization
 from resnetcli.checkpoints.reading import Checkpoint, check_fit, open_checkpoint
@@ -52,6 +52,25 @@ def build(checkpoint: Checkpoint) -> ResNet:
         network = ResNet(architecture.num_classes, architecture.shortcut)
     network.load_state_dict(check_fit(checkpoint, network.state_dict()), assign=True)
     return channels_last(network.requires_grad_())
+
+
+def check_finite(logits: Tensor, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where a network of finite weights answers with what is no number: its training diverged,
+    and anything that is reported of such answers misleads."""
+    bad = int((~logits.isfinite()).any(1).sum())
+    if bad:
+        raise CheckpointError(
+            f"{checkpoint.label}: its answers are not numbers, for {bad} of {len(logits)} images",
+            "its training diverged: train again with a lower --lr",
+        )
+
+
+def held_out_the_same(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
+    """Whether weights with this header are known not to have been trained on the validation images that these three
+    name. `cifar10-mini` is a part of CIFAR-10, and weights that a run started from may have been trained on anything.
+    """
+    alike = (header.data, header.val_fraction, header.split_seed) == (data, val_fraction, split_seed)
+    return alike and header.config.get("init") is None
 
 
 def temperature_of(header: ModelHeader, calibrate: bool) -> float | None:

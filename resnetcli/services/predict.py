@@ -24,7 +24,7 @@ from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.results.checkpoints import Appearance
 from resnetcli.results.predict import Guess, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import for_inference, open_network, temperature_of
+from resnetcli.services.networks import check_finite, for_inference, open_network, temperature_of
 
 MAX_DECODERS = 8
 BATCHES_AHEAD = 2
@@ -62,6 +62,7 @@ def predict(
         pixels = torch.from_numpy(np.stack([item.pixels for item in batch])).permute(0, 3, 1, 2)
         with evaluating(network):
             logits = logits_of(network, normalize(pixels.to(runtime.device)), tta=config.tta).cpu()
+        check_finite(logits, checkpoint)
         # Stable: of equal logits, which bf16 often gives, the first class wins, as it does in `evaluate`.
         indices = logits.argsort(stable=True, dim=1, descending=True)[:, :top_k]
         values = probabilities(logits, temperature or 1.0).gather(1, indices)

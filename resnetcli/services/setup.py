@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from torch import Tensor
 
 from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization
-from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
@@ -21,9 +20,10 @@ from resnetcli.engine.runtime import Runtime, seed_everything, versions
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.models.kernels import accelerate
+from resnetcli.models.rescale import rescale_for_muon
 from resnetcli.models.resnet import ResNet
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any
+from resnetcli.services.networks import MEAN, STD, build, channels_last, held_out_the_same, open_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
         variant = start.header.architecture.shortcut
         if variant != config.shortcut:
             on_event(Notice(f"{config.init} has shortcut={variant}, which this run takes over", warning=True))
-        if config.val_fraction and not _held_out_the_same(start.header, config):
+        if config.val_fraction and not held_out_the_same(
+            start.header, config.data, config.val_fraction, config.split_seed
+        ):
             text = f"{config.init} may have been trained on images of this validation split: its accuracy will flatter"
             on_event(Notice(text, warning=True))
     decided = {
@@ -61,22 +63,21 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
         "threads": runtime.threads,
         "precision": runtime.precision,
     }
-    return prepare(config.model_copy(update=decided), runtime, start, on_event)
-
-
-def _held_out_the_same(header: ModelHeader, config: TrainConfig) -> bool:
-    then = header.data, header.val_fraction, header.split_seed
-    return then == (config.data, config.val_fraction, config.split_seed)
-
-
-def prepare(config: TrainConfig, runtime: Runtime, start: Checkpoint | None, on_event: OnEvent) -> Setup:
-    """Network (that of `start`, if there is one), data, batches and trainer, wired together."""
+    config = config.model_copy(update=decided)
     seed_everything(config.seed)
     if start is None:
         network = channels_last(ResNet(shortcut=config.shortcut, branch_scale=config.branch_scale))
-        normalization = Normalization(mean=MEAN, std=STD)
-    else:
-        network, normalization = build(start), start.header.normalization
+        return prepare(config, runtime, network, Normalization(mean=MEAN, std=STD), on_event)
+    network = build(start)
+    if config.optimizer == "muon":
+        rescale_for_muon(network)
+    return prepare(config, runtime, network, start.header.normalization, on_event)
+
+
+def prepare(
+    config: TrainConfig, runtime: Runtime, network: ResNet, normalization: Normalization, on_event: OnEvent
+) -> Setup:
+    """Data, batches and trainer for a plain channels_last `network`, wired together."""
     dataset = load_dataset(config, on_event)
     if network.head.out_features != len(dataset.classes):
         raise CheckpointError(

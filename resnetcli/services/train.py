@@ -26,7 +26,7 @@ from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
-from resnetcli.errors import CheckpointError
+from resnetcli.errors import CheckpointError, DivergedError
 from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
 from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
@@ -35,7 +35,7 @@ from resnetcli.services.advice import advice
 from resnetcli.services.evaluate import measure
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import for_inference, open_network
+from resnetcli.services.networks import build, for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
 from resnetcli.services.setup import Setup, prepare, prepare_new
 
@@ -78,7 +78,7 @@ def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEv
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
-    setup = prepare(config, runtime, start, on_event)
+    setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)
     setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
     restore(setup, snapshot, folder)
     return setup
@@ -150,7 +150,10 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
         split = setup.config.measure_on
-        measured = measure(checkpoint, network, setup.dataset, split, "none", runtime, on_event, stop=stop)
+        try:
+            measured = measure(checkpoint, network, setup.dataset, split, "none", runtime, on_event, stop=stop)
+        except CheckpointError as error:  # only what this run made of its network can be wrong with it
+            raise DivergedError(f"training diverged: {error.message}", error.hint) from error
         if measured is None:
             stop.raise_if_requested(f"after training, before the {split} measurement of {run_dir}", go_on)
     position = trainer.position

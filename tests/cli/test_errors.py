@@ -216,6 +216,15 @@ def test_a_current_folder_that_was_deleted_is_said(cli: Cli, tmp_path: Path, mon
     assert "the current folder does not exist any more" in outcome.err
 
 
+def test_an_optimizer_that_takes_the_recipes_learning_rate_or_no_decay_is_warned_of(cli: Cli) -> None:
+    line = "train --output-dir text.txt --optimizer adamw --lookahead 0"
+    err = cli(*line.split()).err
+    assert "warning: lr 0.08 is that of recipe fast for muon: choose one with --lr" in err
+    assert "warning: --optimizer adamw is adam as long as --weight-decay is 0" in err
+    assert "warning" not in cli(*line.split(), "--lr", "0.003", "--weight-decay", "0.05").err
+    assert "warning" not in cli(*["train", "--output-dir", "text.txt", "--optimizer", "muon"]).err
+
+
 def test_a_wrong_variable_is_named_as_a_variable_and_a_flag_beats_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNETCLI_DEPTH", "deep")
     assert "RESNETCLI_DEPTH=deep: must be a whole number" in cli("inspect").err

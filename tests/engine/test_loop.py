@@ -147,6 +147,16 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
         torch.testing.assert_close(p, q)
 
 
+@pytest.mark.parametrize(("count", "expected"), [(8, [[0, 4], [1, 5], [2, 6], [3, 7]]), (5, [[0, 4], [1], [2], [3]])])
+def test_parts_are_drawn_from_the_whole_batch_and_are_as_many_as_asked(count, expected):
+    t, seen = trainer(CONFIG.model_copy(update={"grad_accum": 4})), []
+    t.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0, 0, 0].tolist()))
+    images = torch.randn(count, 3, 4, 4)
+    images[:, 0, 0, 0] = torch.arange(count)
+    t.step(images, torch.zeros(count, dtype=torch.int64))
+    assert seen == expected
+
+
 def test_patience_ends_a_run_that_no_longer_improves():
     scores = iter([0.5, 0.6, 0.6, 0.55, 0.7])
     t = trainer(CONFIG.model_copy(update={"epochs": 5, "patience": 2}))

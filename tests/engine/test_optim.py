@@ -29,6 +29,15 @@ def test_muon_gives_each_weight_the_norm_of_the_square_root_of_its_outputs_befor
     assert weight.norm().item() == pytest.approx(3.0)
 
 
+def test_muon_moves_a_weight_of_zeros_by_its_step_alone():
+    zeros, other = nn.Parameter(torch.zeros(4, 4, 1, 1)), nn.Parameter(torch.randn(4, 4, 1, 1))
+    for weight in (zeros, other):
+        weight.grad = torch.eye(4)[..., None, None].clone()
+    Muon([zeros, other], lr=0.1, momentum=0.9, dtype=torch.float32).step()
+    step = orthogonalize(torch.eye(4)[None])[0]
+    torch.testing.assert_close(zeros.detach()[..., 0, 0], -0.1 * step)
+
+
 def test_muon_moves_weights_of_one_shape_as_it_moves_them_alone():
     torch.manual_seed(0)
     together = [nn.Parameter(torch.randn(8, 6, 1, 1)) for _ in range(3)]

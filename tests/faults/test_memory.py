@@ -70,7 +70,7 @@ def assert_told(ended, wanted):
 @pytest.mark.parametrize(("kind", "text"), SAID, ids=[text[:30] for _, text in SAID])
 def test_a_run_without_memory_names_the_flag_that_needs_less(tmp_path, broke, kind, text):
     ended = resnetcli(train_arguments("run", **SETTINGS), tmp_path, prepare=partial(fail_at, 2, kind, text))
-    assert_told(ended, "--grad-accum 2 computes the same batch in 2 parts")
+    assert_told(ended, "--grad-accum 2 computes the batch in 2 parts")
     assert text[:40] in json.loads(ended.out)["error"]["message"]
     assert [p.name for p in step_folders(tmp_path / "run")] == ["step-0000000", "step-0000001"]
     _, snapshot = newest_intact(tmp_path / "run")
@@ -82,7 +82,7 @@ def test_the_next_command_is_the_one_that_the_hint_names(tmp_path):
     settings = SETTINGS | {"grad_accum": 2, "batch_size": 60}
     broken = partial(fail_at, 1, "MemoryError", "no")
     ended = resnetcli(train_arguments("run", **settings), tmp_path, prepare=broken)
-    assert_told(ended, "--grad-accum 4 computes the same batch in 4 parts")
+    assert_told(ended, "--grad-accum 4 computes the batch in 4 parts")
     hint = json.loads(ended.out)["error"]["hint"]
     command = hint.partition("resnetcli ")[2].partition(";")[0]
     again = resnetcli([*command.split(), "--json"], tmp_path)

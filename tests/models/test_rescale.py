@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from resnetcli.models.rescale import rescale
-from resnetcli.models.resnet import ResNet
+from resnetcli.models.rescale import rescale, rescale_for_muon
+from resnetcli.models.resnet import ConvUnit, ResNet
 
 
 @pytest.mark.parametrize("shortcut", ["identity", "projection"])
@@ -27,6 +28,21 @@ def test_rescaled_networks_answer_as_before(shortcut):
         assert torch.equal(after[name], before[name]) != changed, name
     for name in convolutions:
         assert torch.equal(after[name], before[name] * 10)
+
+
+def test_for_muon_every_convolution_has_the_norm_that_a_step_would_give_it():
+    torch.manual_seed(0)
+    network = ResNet(shortcut="projection", branch_scale=0.3)
+    nn.init.zeros_(network.layer4[2].branch[1].conv.weight)
+    images = torch.randn(64, 3, 32, 32)
+    network.train()(images)
+    expected = network.eval()(images)
+    rescale_for_muon(network)
+    assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+    convolutions = [unit.conv for unit in network.modules() if isinstance(unit, ConvUnit)]
+    norms = [convolution.weight.norm().item() ** 2 / convolution.out_channels for convolution in convolutions]
+    assert norms.count(0.0) == 1
+    assert [n for n in norms if n] == pytest.approx([1.0] * 52, rel=1e-5)
 
 
 def test_tensors_of_the_caller_stay_as_they_are():

@@ -114,6 +114,9 @@ def test_a_task_of_unknown_length_is_counted() -> None:
     watcher, stream = plain(Clock())
     watcher(Progress("Predicting", 500, None, "pictures"))
     assert stream.text() == "Predicting: 500 pictures\n"
+    watcher, stream = plain(Clock())
+    watcher(Progress("Predicting", 1, None, "pictures"))
+    assert stream.text() == "Predicting: 1 picture\n"
 
 
 def test_a_task_that_comes_again_starts_anew() -> None:

@@ -135,8 +135,10 @@ def test_on_training_images_both_are_flattered_and_on_test_images_nobody(run, fo
 
 
 def test_a_split_that_neither_held_out_is_a_usage_error(foreign):
+    events = []
     with pytest.raises(UsageError, match="held out no images"):
-        compared(foreign, foreign, split="val", data="cifar10-mini")
+        compared(foreign, foreign, events.append, split="val", data="cifar10-mini")
+    assert not any("may have been trained" in event.text for event in events if isinstance(event, Notice))
 
 
 def test_checkpoints_of_different_classes_are_refused_and_both_named(run, tmp_path):

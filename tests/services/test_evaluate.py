@@ -4,14 +4,16 @@ import shutil
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.checkpoints.packaged import read_about
-from resnetcli.config.commands import EvaluateConfig
+from resnetcli.config.commands import EvaluateConfig, PredictConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
 from resnetcli.services.checkpoints import export, show
 from resnetcli.services.evaluate import evaluate
+from resnetcli.services.predict import predict
 from tests.foreign import lived_in
 
 
@@ -95,6 +97,19 @@ def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
     torch.save(state, tmp_path / "seven.ckpt")
     with pytest.raises(CheckpointError, match=r"knows 7 classes .*, but cifar10-mini has 10"):
         measured(tmp_path / "seven.ckpt")
+
+
+def test_answers_that_are_no_numbers_are_reported_by_no_command(tmp_path):
+    state = lived_in("identity").state_dict()
+    state["fc.weight"].fill_(3e38)
+    torch.save(state, tmp_path / "wild.ckpt")
+    with pytest.raises(CheckpointError, match="its answers are not numbers, for 500 of 500 images") as caught:
+        measured(tmp_path / "wild.ckpt")
+    assert "lower --lr" in caught.value.hint
+    Image.new("RGB", (32, 32)).save(tmp_path / "grey.png")
+    config = PredictConfig(paths=(str(tmp_path / "grey.png"),), checkpoint=str(tmp_path / "wild.ckpt"))
+    with pytest.raises(CheckpointError, match="not numbers, for 1 of 1 images"):
+        predict(config, stdin=None, on_event=ignore, on_prediction=None)
 
 
 def test_without_a_data_set_the_one_of_the_checkpoint_is_taken(run):

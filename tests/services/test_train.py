@@ -11,18 +11,19 @@ import torch
 
 from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact
+from resnetcli.config.commands import EvaluateConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.engine.calibration import fit_temperature
 from resnetcli.engine.evaluate import collect_logits
-from resnetcli.errors import CheckpointError, Interrupted, RunInUseError, UsageError
+from resnetcli.errors import CheckpointError, DivergedError, Interrupted, RunInUseError, UsageError
 from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.models.resnet import ResNet
 from resnetcli.services.dry_run import dry_run
-from resnetcli.services.evaluate import select_split
+from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import MEAN, STD, for_inference, open_network
 from resnetcli.services.run_folder import new_run_folder
@@ -216,6 +217,35 @@ def test_a_run_starts_from_the_packaged_weights_by_their_name(tmp_path):
     header = newest_intact(Path(result.run_dir))[1].header
     assert (header.config["init"], header.rounded) == ("pretrained", None)
     assert "test_top1" not in header.metrics
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_a_run_that_hardly_learns_answers_as_the_weights_that_it_started_from(tmp_path, optimizer):
+    rates = {"optimizer": optimizer, "lr": 1e-9, "sgd_lr": 1e-9, "lookahead": 0}
+    result = short_run(tmp_path, name="still", init="pretrained", epochs=1, limit_train=640, batch_size=64, **rates)
+    assert result.measured.scores.top1.value > 0.8
+
+
+def test_a_run_whose_network_answers_with_no_numbers_has_diverged(tmp_path, monkeypatch):
+    answers = torch.full((500, 10), float("nan"))  # as after --lr 1000, whose weights are finite all the same
+    monkeypatch.setattr("resnetcli.services.evaluate.collect_logits", lambda *_, **__: answers)
+    with pytest.raises(DivergedError, match="its answers are not numbers, for 500 of 500 images"):
+        short_run(tmp_path, name="wild", epochs=1, val_fraction=0)
+
+
+def test_the_warning_of_images_that_may_be_known_is_handed_down(tmp_path):
+    def warned(events):
+        return any(isinstance(e, Notice) and "may have been trained on images of this val" in e.text for e in events)
+
+    parent: str | None = None
+    for name, fraction, expected in (("a", 0.0, False), ("b", 0.1, True), ("c", 0.1, True)):
+        events = []
+        short_run(tmp_path, events.append, name=name, init=parent, epochs=1, limit_train=32, val_fraction=fraction)
+        assert warned(events) == expected
+        parent = str(tmp_path / name)
+    events = []
+    evaluate(EvaluateConfig(checkpoint=parent, split="val"), on_event=events.append)
+    assert warned(events)
 
 
 def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_path, monkeypatch):
