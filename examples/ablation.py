@@ -4,7 +4,8 @@
 
 Every row is a run of its own, on the same 45,000 images, measured on the same 5,000; the test images stay unread. Runs
 that FOLDER holds already are not repeated, and one that was cut off goes on where it stopped, so the command can be
-given again. Prints the table as Markdown and leaves it in FOLDER/ablation.md.
+given again; with other settings it needs another FOLDER. Prints the table as Markdown and leaves it in
+FOLDER/ablation.md.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
+from resnetcli.checkpoints.manager import is_run
 from resnetcli.cli.recipes import read_recipe
-from resnetcli.config.train import TrainConfig
-from resnetcli.errors import Interrupted, ResnetCliError
+from resnetcli.config.train import RESUMABLE, TrainConfig
+from resnetcli.errors import Interrupted, ResnetCliError, UsageError
 from resnetcli.events import EpochDone, Event, Notice
 from resnetcli.interrupts import StopRequest
+from resnetcli.metrics import paired
 from resnetcli.reporting.text import percent, plural
-from resnetcli.results.train import TrainResult
-from resnetcli.services.train import resume, train
+from resnetcli.services.train import read_config, resume, train
 
 ROWS: dict[str, dict[str, object]] = {
     "the recipe": {},
@@ -53,6 +56,14 @@ ROWS: dict[str, dict[str, object]] = {
 """What is changed in each row; "the recipe" is what the others are compared with."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one run came to: its accuracy, and the label and the answer of each validation image."""
+
+    top1: float
+    answers: list[tuple[int, int]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -70,16 +81,16 @@ def main() -> None:
     }
     recipe |= {"val_fraction": 0.1, "measure_on": "val"} | ({"epochs": options.epochs} if options.epochs else {})
     whole = TrainConfig.model_validate(recipe)
-    measured: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[Measured]] = {}
     stop = StopRequest()
     stop.install()
     try:
         for seed in range(options.seeds):
             for row, change in ROWS.items():
                 config = TrainConfig.model_validate(recipe | change | {"seed": seed, "name": _name(row, seed)})
-                if row != "the recipe" and (options.only not in row or _same(config, whole)):
-                    continue
-                measured.setdefault(row, []).append(_measure(config, stop))
+                wanted = row == "the recipe" or (options.only in row and not _same(config, whole))
+                if wanted or _run_of(config).exists():
+                    measured.setdefault(row, []).append(_measure(config, stop))
                 (options.folder / "ablation.md").write_text(_table(measured, whole), encoding="utf-8")
     except (ResnetCliError, Interrupted) as error:
         sys.exit(f"{error.message} {error.hint}")
@@ -87,29 +98,36 @@ def main() -> None:
 
 
 def _same(a: TrainConfig, b: TrainConfig) -> bool:
-    """Whether they differ in nothing but seed and name: the change is what the recipe does anyway."""
-    return a.model_dump(exclude={"seed", "name"}) == b.model_dump(exclude={"seed", "name"})
+    """Whether they give the same weights, but for the seed."""
+    other = {*RESUMABLE, "seed", "name", "output_dir", "precision"}
+    return a.model_dump(exclude=other) == b.model_dump(exclude=other)
+
+
+def _run_of(config: TrainConfig) -> Path:
+    assert config.name is not None
+    return config.output_dir / config.name
 
 
 def _name(row: str, seed: int) -> str:
     return f"{'-'.join(''.join(c if c.isalnum() else ' ' for c in row).split())}-seed-{seed}"
 
 
-def _measure(config: TrainConfig, stop: StopRequest) -> tuple[float, float]:
-    """Validation accuracy and seconds of training, of a run that is there, half there or not there yet."""
-    assert config.name is not None
-    run = config.output_dir / config.name
+def _measure(config: TrainConfig, stop: StopRequest) -> Measured:
+    """The answers of a run that is there, half there or not there yet. Raises UsageError where it is another's."""
+    run = _run_of(config)
+    if is_run(run) and not _same(then := read_config(run), config):
+        hint = "choose another folder for other settings"
+        raise UsageError(
+            f"{run} was trained with other settings (recipe {then.recipe}, {plural(then.epochs, 'epoch')})", hint
+        )
     done = run / "measured.json"
     if not done.exists():
-        result = resume(run, {}, stop=stop, on_event=_say) if run.exists() else train(config, stop=stop, on_event=_say)
-        done.write_text(json.dumps(_figures(result)), encoding="utf-8")
-    top1, seconds = json.loads(done.read_text(encoding="utf-8"))
-    return float(top1), float(seconds)
-
-
-def _figures(result: TrainResult) -> tuple[float, float]:
-    assert result.measured is not None
-    return result.measured.scores.top1.value, result.train_seconds
+        result = resume(run, {}, stop=stop, on_event=_say) if is_run(run) else train(config, stop=stop, on_event=_say)
+        assert result.measured is not None
+        answers = result.measured.answers
+        measured = Measured(result.measured.scores.top1.value, [(a.label, a.predicted) for a in answers])
+        done.write_text(json.dumps(asdict(measured)), encoding="utf-8")
+    return Measured(**json.loads(done.read_text(encoding="utf-8")))
 
 
 def _say(event: Event) -> None:
@@ -122,21 +140,40 @@ def _say(event: Event) -> None:
         print(f"  {event.text}", file=sys.stderr)
 
 
-def _table(measured: dict[str, list[tuple[float, float]]], config: TrainConfig) -> str:
-    """Markdown: validation top-1 of each row (mean over seeds), its distance from the recipe, and its time."""
+def _table(measured: dict[str, list[Measured]], config: TrainConfig) -> str:
+    """Markdown: validation top-1 of each row (mean over seeds) and its distance from the recipe."""
     (base, *_), seeds = measured.values(), max(map(len, measured.values()))
-    reference = mean(top1 for top1, _ in base)
+    if seeds == 1:
+        spread = "95 % interval for these images (Tango score), which says nothing of other seeds"
+    else:
+        spread = "± standard deviation over seeds of the row"
     lines = [
-        f"Recipe `{config.recipe}`, {plural(config.epochs, 'epoch')}, {plural(seeds, 'seed')} a row.",
+        f"Recipe `{config.recipe}`, {plural(config.epochs, 'epoch')}, {plural(seeds, 'seed')} a row; "
+        f"{len(base[0].answers):,} validation images. Points: row minus recipe; {spread}.",
         "",
-        "| change | validation top-1 | points | training |",
-        "|---|---|---|---|",
+        "| change | validation top-1 | points |",
+        "|---|---|---|",
     ]
     for row, runs in measured.items():
-        top1, seconds = (mean(column) for column in zip(*runs, strict=True))
-        points = "–" if row == "the recipe" else f"{100 * (top1 - reference):+.2f}"
-        lines.append(f"| {row} | {percent(top1)} | {points} | {seconds:.0f} s |")
+        top1 = mean(run.top1 for run in runs)
+        points = "–" if row == "the recipe" else _points(base[: len(runs)], runs)
+        lines.append(f"| {row} | {percent(top1)} | {points} |")
     return "\n".join(lines) + "\n"
+
+
+def _points(base: list[Measured], runs: list[Measured]) -> str:
+    """By how much `runs` are better, with the interval or the spread that the number of seeds allows."""
+    difference = 100 * (mean(run.top1 for run in runs) - mean(run.top1 for run in base))
+    if len(runs) > 1:
+        return f"{difference:+.2f} ± {100 * stdev(run.top1 for run in runs):.2f}"
+    labels, answers = zip(*runs[0].answers, strict=True)
+    found = paired(
+        classes=[str(label) for label in range(max(labels) + 1)],
+        labels=labels,
+        a=[predicted for _, predicted in base[0].answers],
+        b=answers,
+    ).difference
+    return f"{difference:+.2f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
 if __name__ == "__main__":
