@@ -194,7 +194,9 @@ class Trainer:
     def _step(self, images: Tensor, targets: Tensor) -> None:
         """What a step does on the device: always the same operations on the same tensors.
 
-        The answer to a mixed image counts as right where it is the class with the largest share.
+        The answer to a mixed image counts as right where it is the class with the largest share. Label smoothing is
+        that of Szegedy et al., "Rethinking the Inception architecture for computer vision" (2015,
+        https://arxiv.org/abs/1512.00567), section 7.
         """
         config, sums = self.config, self.position.sums
         self.model.zero_grad(set_to_none=True)  # a recording that failed may have left gradients that nothing computed
