@@ -30,7 +30,8 @@ def epoch_draws(count: int, padding: int, seed: int, epoch: int, *, alternating_
 
     With `alternating_flip` chance decides in epoch 0 only, and from then on an image is mirrored in every second epoch:
     two epochs show both sides of every image. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
-    https://arxiv.org/abs/2404.00498).
+    https://arxiv.org/abs/2404.00498). After three epochs of `fast` it and flips by chance differ by 0.2 points, which
+    is no difference (examples/ablation.md).
     """
     generator = generator_for("augment", seed, epoch)
     shifts = torch.randint(-padding, padding + 1, (count, 2), generator=generator)
@@ -48,7 +49,8 @@ def crop_and_flip(
 
     `images` is uint8[N,C,H,W] (channels_last in memory), `indices` int64[B], `draws` int64[B,3] from `epoch_draws`,
     shifts smaller than H and W. The result is uint8[B,C,H,W], channels_last. It equals padding each side, cutting H x
-    W out at the shifted place, then mirroring.
+    W out at the shifted place, then mirroring. Both are for runs that see an image often: after three epochs of `fast`
+    the crop costs 0.6 points and the flip 0.8, both within chance (examples/ablation.md).
     """
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + draws[:, :1]

@@ -1,5 +1,8 @@
 """Random erasing and cutout: boxes of the image that the network does not get to see.
 
+After three epochs of `fast` random erasing of a quarter of the images and cutout of 8 pixels change nothing that could
+be told from chance (examples/ablation.md).
+
 A box is int64[4]: the first row and column in it, and the first ones behind it. Boxes may stand out over the border.
 """
 

@@ -66,7 +66,7 @@ class Lookahead(WeightAverage):
 
     Zhang et al., "Lookahead optimizer: k steps forward, 1 step back" (2019, https://arxiv.org/abs/1907.08610), with a
     pull that grows from nothing to its full strength by the cube of the run's progress: early on the fast weights are
-    better by far.
+    better by far. After three epochs of `fast` it brings 0.4 points, which chance could (examples/ablation.md).
     """
 
     def __init__(self, model: nn.Module, every: int, total_steps: int) -> None:
@@ -93,7 +93,8 @@ class EMA(WeightAverage):
 
     Polyak & Juditsky, "Acceleration of stochastic approximation by averaging" (1992,
     https://doi.org/10.1137/0330046), in the exponential form of Tarvainen & Valpola, "Mean teachers are better role
-    models" (2017, https://arxiv.org/abs/1703.01780).
+    models" (2017, https://arxiv.org/abs/1703.01780). At 0.99 as good as Lookahead after three epochs of `fast`
+    (examples/ablation.md).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

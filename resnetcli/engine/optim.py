@@ -61,6 +61,8 @@ class Muon(torch.optim.Optimizer):
     (2024, https://github.com/KellerJordan/cifar10-airbench). Weights of one shape go through the iteration as one
     batch. `dtype` is the arithmetic of the iteration. Where the tensor `found_inf` is 1 a step leaves the weights as
     they are, as in torch's fused optimisers.
+
+    After three epochs of `fast` 33.3 points better than SGD and 9.4 better than Adam (examples/ablation.md).
     """
 
     found_inf: Tensor | None = None
@@ -212,7 +214,9 @@ def _groups(model: nn.Module, params: list[nn.Parameter], lr: float, config: Tra
     """Parameter groups: what decays, what does not, and BatchNorm's biases with a learning rate of their own.
 
     The last is from Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024,
-    https://arxiv.org/abs/2404.00498), who takes a factor of 64 and freezes the scales beside them.
+    https://arxiv.org/abs/2404.00498), who takes a factor of 64 and freezes the scales beside them. A factor of 8
+    brought 0.1 points and weight decay on the stem and the head 0.6 after three epochs of `fast`, both within chance
+    (examples/ablation.md).
     """
     biases = {id(m.bias) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     groups: list[dict[str, Any]] = [
@@ -233,7 +237,8 @@ def learning_rate_share(step: int, steps_per_epoch: int, config: TrainConfig) ->
     Warm-up, Goyal et al., "Accurate, large minibatch SGD" (2017, https://arxiv.org/abs/1706.02677), rises linearly to
     1. Then: linear and cosine fall to 0 at the last step's end, the cosine as in Loshchilov & Hutter, "SGDR" (2016,
     https://arxiv.org/abs/1608.03983) without restarts; step divides by `step_factor` every `step_epochs` epochs,
-    constant stays.
+    constant stays. After three epochs of `fast` the cosine is 0.2 points worse than the line, and a warm-up epoch 0.4,
+    both within chance (examples/ablation.md).
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:

@@ -54,8 +54,8 @@ class ResNet(nn.Module):
 
     `shortcut="projection"` puts a 1x1 convolution unit on every shortcut, as the best-known public implementations of
     this network do. `branch_scale` is the initial BatchNorm scale at the end of each branch: with ReLU on both sides
-    of a sum the stream can only grow, and at scale 1 the first loss is near 5 instead of 2.3. It must not be 0:
-    ReLU(0) passes no gradient.
+    of a sum the stream can only grow, and at scale 1 the first loss is near 5 instead of 2.3: 0.3 brings 22.2 points
+    after three epochs of `fast` (examples/ablation.md). It must not be 0: ReLU(0) passes no gradient.
     """
 
     def __init__(self, num_classes: int = 10, shortcut: Shortcut = "identity", branch_scale: float = 1.0) -> None:
