@@ -26,11 +26,11 @@ def rescale(model: nn.Module, factor: float) -> None:
 
 @torch.no_grad()
 def rescale_for_muon(model: nn.Module) -> None:
-    """Brings every convolution in front of a BatchNorm to norm √out, which Muon's first step would do without its
-    statistics; a convolution of zeros stays one.
+    """Brings every convolution in front of a BatchNorm to norm √out; one of zeros stays as it is.
 
-    A network whose statistics belong to weights ten times as large answers by chance until they have caught up: from
-    `pretrained`, one epoch of 9 steps ended at 10 % validation accuracy, and at learning rates of nearly 0 as well.
+    Muon's first step would do that to those that it drives, but not to their statistics, and a network whose
+    statistics belong to weights ten times as large answers by chance until they have caught up: from `pretrained`, an
+    epoch of `fast` on the packaged sample, four steps, ended at 10.0 % test accuracy, and ends at 80.4 % since.
     """
     for unit, convolution in _units(model):
         norm = convolution.weight.norm().item()

@@ -29,7 +29,8 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
     _check_classes(a, b)
     dataset = load_dataset(data_options(config, config.data, a, b), on_event)
     owner = a if held_out(a, dataset.name) or not held_out(b, dataset.name) else b
-    select_split(dataset, config.split, owner)  # no word on a split that does not exist
+    if config.split == "val":
+        select_split(dataset, config.split, owner)  # no word on a split that does not exist
     seen = {name: _may_have_seen(side, owner, config.split, dataset.name) for name, side in (("A", a), ("B", b))}
     for (name, may_have), checkpoint in zip(seen.items(), (a, b), strict=True):
         if may_have:
