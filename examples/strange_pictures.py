@@ -152,26 +152,24 @@ def main() -> None:
         assert logits is not None
         return logits
 
-    (val_images, val_labels), (test_images, test_labels) = (
-        select_split(dataset, split, checkpoint) for split in ("val", "test")
-    )
-    val, test = logits_of(val_images), logits_of(test_images)
-    temperature = fit_temperature(val, val_labels)
+    val_split, test_split = (select_split(dataset, split, checkpoint) for split in ("val", "test"))
+    val, test = logits_of(val_split.images), logits_of(test_split.images)
+    temperature = fit_temperature(val, val_split.labels)
     print(f"temperature {temperature:.4f}, fitted on {len(val)} validation images")
     for name, t in (("before", 1.0), ("after", temperature)):
         confidence, predicted = probabilities(test, t).max(1)
-        ece, _ = calibration(confidence.tolist(), (predicted == test_labels).tolist())
-        nll, top1 = loss_and_top1(test / t, test_labels)
+        ece, _ = calibration(confidence.tolist(), (predicted == test_split.labels).tolist())
+        nll, top1 = loss_and_top1(test / t, test_split.labels)
         print(f"{name:7s} {len(test)} test images: top-1 {top1:.2%}  NLL {nll:.4f}  ECE {ece:.2%}")
 
-    kinds = {"test images": test_images} | altered(test_images[: options.count])
+    kinds = {"test images": test_split.images} | altered(test_split.images[: options.count])
     kinds |= {kind: tensor(pixels) for kind, pixels in strange(options.count).items()}
     if options.pictures is not None:
         for folder in sorted(path for path in options.pictures.iterdir() if path.is_dir()):
             photographs = [Image.open(path).convert("RGB") for path in sorted(folder.iterdir())]
             kinds[f"{folder.name}, crops"] = tensor(crops(options.count, photographs))
             kinds[f"{folder.name}, whole"] = tensor(np.stack([small(picture) for picture in photographs]))
-    known = learn_appearance(val_images, "val")
+    known = learn_appearance(val_split.images, "val")
     assert known is not None
     least = {name: score(val).sort().values[int(STRANGE_SHARE * len(val))] for name, score in LOGITS.items()}
     print(f"\n{'called strange by':20s}{'n':>6s}  " + "".join(f"{name:>12s}" for name in ("looks", *LOGITS)))

@@ -29,8 +29,7 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
     _check_classes(a, b)
     dataset = load_dataset(data_options(config, config.data, a, b), on_event)
     owner = a if held_out(a, dataset.name) or not held_out(b, dataset.name) else b
-    if config.split == "val":
-        select_split(dataset, config.split, owner)  # no word on a split that does not exist
+    chosen = select_split(dataset, config.split, owner)
     seen = {name: _may_have_seen(side, owner, config.split, dataset.name) for name, side in (("A", a), ("B", b))}
     for (name, may_have), checkpoint in zip(seen.items(), (a, b), strict=True):
         if may_have:
@@ -43,11 +42,11 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
             network,
             dataset,
             config.split,
+            chosen,
             config.tta,
             runtime,
             on_event,
             calibrate=config.calibrate,
-            split_of=owner,
             task=f"Evaluating {name}",
         )
         assert result is not None  # nothing was there to stop it

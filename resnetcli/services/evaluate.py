@@ -14,7 +14,7 @@ from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.base import DataOptions, DatasetName, SplitName, TestTimeAugmentation
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.data.batches import EvalBatches, Normalizer
-from resnetcli.data.cifar10 import Dataset
+from resnetcli.data.cifar10 import Dataset, Split
 from resnetcli.data.load import load_dataset
 from resnetcli.data.split import stratified_split
 from resnetcli.engine.calibration import probabilities
@@ -39,12 +39,12 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     checkpoint, network = open_network(config.checkpoint, on_event)
     dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
     header = checkpoint.header
+    chosen = select_split(dataset, config.split, checkpoint)
     if config.split == "val" and not held_out_the_same(header, dataset.name, header.val_fraction, header.split_seed):
-        select_split(dataset, config.split, checkpoint)  # no word on a split that does not exist
         text = f"the weights that {checkpoint.label} started from may have been trained on images of this val split"
         on_event(Notice(f"{text}: its accuracy will flatter", warning=True))
     result = measure(
-        checkpoint, network, dataset, config.split, config.tta, runtime, on_event, calibrate=config.calibrate
+        checkpoint, network, dataset, config.split, chosen, config.tta, runtime, on_event, calibrate=config.calibrate
     )
     assert result is not None  # nothing was there to stop it
     return result
@@ -63,20 +63,19 @@ def measure(
     network: ResNet,
     dataset: Dataset,
     split: SplitName,
+    chosen: Split,
     tta: TestTimeAugmentation,
     runtime: Runtime,
     on_event: OnEvent,
     *,
     calibrate: bool = True,
-    split_of: Checkpoint | None = None,
     task: str = "Evaluating",
     stop: Callable[[], bool] = lambda: False,
 ) -> EvaluateResult | None:
-    """Measures a network that is at hand on a data set that is at hand; None if `stop` cut it short.
+    """Measures a network on `chosen`, the images of a split of `dataset`, all at hand; None if `stop` cut it short.
 
     With `calibrate`, probabilities are those of the logits divided by the checkpoint's temperature, where it has one:
-    it was fitted on single views, and serves averages of views all the same. `val` and `train` are those of the run
-    of `split_of`, by default of the checkpoint's own. Raises CheckpointError, UsageError.
+    it was fitted on single views, and serves averages of views all the same. Raises CheckpointError.
     """
     header = checkpoint.header
     if header.class_names != dataset.classes:
@@ -86,9 +85,9 @@ def measure(
             f"but {dataset.name} has {len(dataset.classes)} ({wanted})",
             "evaluate it on the data that it was trained on",
         )
-    images, labels = select_split(dataset, split, split_of or checkpoint)
+    labels = chosen.labels
     normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
-    batches = EvalBatches(images.to(runtime.device), inference_rows(runtime.device), normalize)
+    batches = EvalBatches(chosen.images.to(runtime.device), inference_rows(runtime.device), normalize)
     folded = for_inference(network, runtime)
     if runtime.device.type != "cpu":  # libraries load their kernels with the first batch
         collect_logits(folded, islice(batches, 1))
@@ -144,12 +143,12 @@ def _probabilities(
     return both[:, 0].tolist(), both[:, 1].tolist()
 
 
-def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
+def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> Split:
     """Images and labels of a split. `val` is what the checkpoint's own run held out of the
     training images; of a foreign checkpoint and of a final run `train` is all of them, and there is no `val`
     (UsageError)."""
     if split == "test":
-        return dataset.test.images, dataset.test.labels
+        return dataset.test
     fraction = held_out(checkpoint, dataset.name)
     train, val = stratified_split(dataset.train.labels, fraction, checkpoint.header.split_seed or 0)
     chosen = train if split == "train" else val
@@ -157,7 +156,7 @@ def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> 
         raise UsageError(
             f"--split val: {checkpoint.label} held out no images of {dataset.name}", "use --split test or --split train"
         )
-    return dataset.train.images[chosen], dataset.train.labels[chosen]
+    return Split(dataset.train.images[chosen], dataset.train.labels[chosen])
 
 
 def held_out(checkpoint: Checkpoint, data: str) -> float:

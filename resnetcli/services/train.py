@@ -32,7 +32,7 @@ from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
 from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
-from resnetcli.services.evaluate import measure
+from resnetcli.services.evaluate import measure, select_split
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
@@ -150,8 +150,9 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         used = checkpoint.path
         runtime = setup.runtime.in_float32()
         split = setup.config.measure_on
+        chosen = select_split(setup.dataset, split, checkpoint)
         try:
-            measured = measure(checkpoint, network, setup.dataset, split, "none", runtime, on_event, stop=stop)
+            measured = measure(checkpoint, network, setup.dataset, split, chosen, "none", runtime, on_event, stop=stop)
         except CheckpointError as error:  # only what this run made of its network can be wrong with it
             raise DivergedError(f"training diverged: {error.message}", error.hint) from error
         if measured is None:

@@ -95,9 +95,11 @@ def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path):
     checkpoint, network = open_network(str(tmp_path / "r" / "checkpoints" / "step-0000016"), ignore)
     val = select_split(mini.load(), "val", checkpoint)
     normalize = Normalizer(MEAN, STD, torch.device("cpu"))
-    logits = collect_logits(for_inference(network, runtime_for("cpu", 0, "fp32")), EvalBatches(val[0], 128, normalize))
-    assert fit_temperature(logits, val[1]) == last.temperature
-    assert {header.appearance for header in saved.values()} == {learn_appearance(val[0], "val")}
+    logits = collect_logits(
+        for_inference(network, runtime_for("cpu", 0, "fp32")), EvalBatches(val.images, 128, normalize)
+    )
+    assert fit_temperature(logits, val.labels) == last.temperature
+    assert {header.appearance for header in saved.values()} == {learn_appearance(val.images, "val")}
     best = max(result.history, key=lambda row: row.val_top1)
     assert result.measured.temperature == saved[best.step].calibration.temperature
 
