@@ -34,6 +34,7 @@ from resnetcli.reporting import text
 from resnetcli.reporting.console import stderr
 from resnetcli.reporting.progress import observer
 from resnetcli.results.base import Interval
+from resnetcli.results.checkpoints import Ancestor
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import Scores
 from resnetcli.services.checkpoints import export
@@ -208,18 +209,23 @@ def _training(header: ModelHeader, spent: dict[str, Any] | None) -> str:
         time = f"Training took {text.duration(spent['seconds'])} for {spent['epochs']} epochs, validation not counted."
     what = _prose(
         f"The weights are those after epoch {header.epoch:g} of {header.config['epochs']}, step {header.step:,}; one",
-        f"run, one seed. {time} On: {_named(header.versions)}. All settings:",
+        f"run, one seed. {time} On: {_named(header.versions)}.",
     )
-    return f"""
-## Recipe
+    settings = _table(("setting", "value"), ((f"`{name}`", f"{value}") for name, value in header.config.items()))
+    came_from = map(_ancestor, header.lineage)
+    return "\n\n".join(("## Recipe", _block(command(header.config)), what, *came_from, "All settings:", settings))
 
-```
-{command(header.config)}
-```
 
-{what}
+def _ancestor(of: Ancestor) -> str:
+    """What the training that was told of last started from."""
+    what = f"It started from what was called `{of.name}` then (sha256 `{of.sha256}`)"
+    if of.epoch is None or not of.config:
+        return _prose(f"{what}.")
+    return f"{_prose(f'{what}, the weights after epoch {of.epoch:g} of this:')}\n\n{_block(command(of.config))}"
 
-{_table(("setting", "value"), ((f"`{name}`", f"{value}") for name, value in header.config.items()))}"""
+
+def _block(line: str) -> str:
+    return f"```\n{line}\n```"
 
 
 def command(config: dict[str, object]) -> str:

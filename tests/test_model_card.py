@@ -17,6 +17,7 @@ from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.train import TrainConfig
 from resnetcli.metrics import wilson
+from resnetcli.results.checkpoints import Ancestor
 from resnetcli.results.evaluate import Scores
 from resnetcli.services.checkpoints import NORMALIZATION
 
@@ -70,6 +71,22 @@ def test_a_command_names_what_neither_recipe_nor_defaults_say(script: ModuleType
     line = script.command({**usual, **script.read_recipe("seed").values, **changed})
     assert line.startswith("resnetcli train --recipe seed ")
     assert set(line.split(" --")[2:]) == {"no-flip", "lr 0.25", "device cuda:1", "init a.ckpt"}
+
+
+def test_the_card_tells_by_digest_and_command_what_training_started_from(script: ModuleType) -> None:
+    header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
+    config = {**TrainConfig(recipe="seed").model_dump(mode="json"), **script.read_recipe("seed").values, "lr": 0.25}
+    lineage = (
+        Ancestor(name="pretrained", sha256="89ab" * 16, epoch=3, config=config),
+        Ancestor(name="old.ckpt", sha256="cdef" * 16),
+    )
+    text = script._training(header.model_copy(update={"lineage": lineage}), None)
+    told = text[text.index("It started from") : text.index("All settings")]
+    first, _, second = told.partition("\n```\nresnetcli train --recipe seed --lr 0.25\n```\n")
+    assert "`pretrained`" in first
+    assert "89ab" * 16 in first
+    assert "epoch 3 of this" in " ".join(first.split())
+    assert " ".join(second.split()) == f"It started from what was called `old.ckpt` then (sha256 `{'cdef' * 16}`)."
 
 
 @pytest.mark.parametrize("what", ["weights", "measurements", "card"])

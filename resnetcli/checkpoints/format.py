@@ -26,7 +26,7 @@ from torch import Tensor
 
 from resnetcli.config.base import MAX_EPOCHS, HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
-from resnetcli.results.checkpoints import Appearance, Calibration
+from resnetcli.results.checkpoints import Ancestor, Appearance, Calibration
 from resnetcli.results.train import EpochRow
 
 SCHEMA_VERSION = 1
@@ -94,6 +94,8 @@ class ModelHeader(Part):
     versions: dict[str, str] = {}
     origin: str | None = None
     """The foreign file that the weights were imported from, if they were."""
+    lineage: tuple[Ancestor, ...] = ()
+    """What `config["init"]` named: these weights, then those that their own training started from, and so on."""
     rounded: Rounding | None = None
     """None: the weights are as training left them."""
 

@@ -25,9 +25,10 @@ from resnetcli.checkpoints.format import (
 )
 from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
+from resnetcli.checkpoints.portable import without_places
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
-from resnetcli.results.checkpoints import CheckpointInfo, FileInfo
+from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, FileInfo
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -130,6 +131,31 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
     }
 
 
+def lineage_from(checkpoint: Checkpoint) -> tuple[Ancestor, ...]:
+    """The lineage of what is trained from these weights. Raises CheckpointError."""
+    path, header = checkpoint.path, without_places(checkpoint.header)
+    parent = Ancestor(
+        name=_name(checkpoint),
+        sha256=entry_for(path / MODEL_FILE if path.is_dir() else path).sha256,
+        created=header.created,
+        step=header.step,
+        epoch=header.epoch,
+        data=header.data,
+        val_fraction=header.val_fraction,
+        split_seed=header.split_seed,
+        recipe=header.recipe,
+        config=header.config,
+        versions=header.versions,
+    )
+    return (parent, *header.lineage)
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """What a person knows it by, without the folder that it lies in."""
+    folder = checkpoint.path.resolve()
+    return folder.parent.parent.name if checkpoint.kind == "run" else Path(checkpoint.label).name
+
+
 def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:
     """What `inspect` and `checkpoints` show of a checkpoint that is open."""
     info = describe(checkpoint.path, checkpoint.kind, checkpoint.header)
@@ -156,6 +182,7 @@ def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
         mean=header.normalization.mean,
         std=header.normalization.std,
         versions=header.versions,
+        lineage=header.lineage,
         files=files,
         best=kind == "run",
         rounded_to=None if header.rounded is None else header.rounded.dtype,

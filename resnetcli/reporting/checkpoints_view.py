@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY
-from resnetcli.results.checkpoints import CheckpointInfo, CheckpointsResult, ReplayResult
+from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, CheckpointsResult, ReplayResult
 
 KINDS = {
     "packaged": "weights that come with resnetcli",
@@ -30,6 +30,7 @@ def checkpoint_panel(info: CheckpointInfo) -> Panel:
         ("trained for", _progress(info)),
         ("created", info.created or ""),
         ("recipe", Text(info.recipe or "")),
+        ("started from", Text("\n".join(map(_ancestor, info.lineage)))),
         ("data", Text(info.data or "")),
         ("chosen by", CHOSEN_BY.get(info.chosen_by, info.chosen_by)),
         ("metrics", Text(", ".join(_metrics(info.metrics)))),
@@ -143,6 +144,13 @@ def _progress(info: CheckpointInfo) -> str:
     if info.step is not None:
         parts.append(text.plural(info.step, "step"))
     return ", ".join(parts)
+
+
+def _ancestor(of: Ancestor) -> str:
+    """Weights that training started from, on one line."""
+    known = {"recipe": of.recipe, "epoch": of.epoch and f"{of.epoch:.4g}", "begun": of.created and of.created[:10]}
+    said = ", ".join(f"{name} {value}" for name, value in known.items() if value)
+    return f"{of.name}, sha256 {of.sha256[:16]}…" + (f" ({said})" if said else "")
 
 
 def _temperature(info: CheckpointInfo) -> str:

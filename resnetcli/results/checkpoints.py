@@ -38,6 +38,25 @@ class Appearance(Result):
     split: Literal["val", "train"]
 
 
+class Ancestor(Result):
+    """Weights that a run started from: which they were, to the bit, and what they had been trained on."""
+
+    name: str
+    """What the run knew them by: the name of packaged weights, or the last part of a path."""
+    sha256: str
+    """Of the file that holds them."""
+    created: str | None = None
+    step: int | None = None
+    epoch: float | None = None
+    data: str | None = None
+    val_fraction: float | None = Field(default=None, ge=0, le=0.5)
+    split_seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    recipe: str | None = None
+    config: dict[str, object] = Field(default_factory=dict)
+    """The settings that they were trained with, without places on a machine."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
 class FileInfo(Result):
     name: str
     size: int
@@ -63,6 +82,8 @@ class CheckpointInfo(Result):
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     versions: dict[str, str] = Field(default_factory=dict)
+    lineage: tuple[Ancestor, ...] = ()
+    """The weights that training started from, those that their training started from, and so on."""
     files: tuple[FileInfo, ...] = ()
     rounded_to: str | None = None
     """Half precision that the weights were stored in; None: they are as training left them."""

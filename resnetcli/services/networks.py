@@ -16,6 +16,7 @@ from resnetcli.errors import CheckpointError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.models.inference import InferenceNetwork
 from resnetcli.models.resnet import ResNet
+from resnetcli.results.checkpoints import Ancestor
 
 MEAN = (CIFAR10_MEAN[0] / 255, CIFAR10_MEAN[1] / 255, CIFAR10_MEAN[2] / 255)
 STD = (CIFAR10_STD[0] / 255, CIFAR10_STD[1] / 255, CIFAR10_STD[2] / 255)
@@ -67,10 +68,12 @@ def check_finite(logits: Tensor, checkpoint: Checkpoint) -> None:
 
 def held_out_the_same(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
     """Whether weights with this header are known not to have been trained on the validation images that these three
-    name. `cifar10-mini` is a part of CIFAR-10, and weights that a run started from may have been trained on anything.
+    name: neither they themselves, nor any weights that their training started from. Nothing is known where one of
+    these started from weights that nobody wrote down, and `cifar10-mini` is a part of CIFAR-10.
     """
-    alike = (header.data, header.val_fraction, header.split_seed) == (data, val_fraction, split_seed)
-    return alike and header.config.get("init") is None
+    generations: list[ModelHeader | Ancestor] = [header, *header.lineage]
+    alike = all((of.data, of.val_fraction, of.split_seed) == (data, val_fraction, split_seed) for of in generations)
+    return alike and generations[-1].config.get("init") is None
 
 
 def temperature_of(header: ModelHeader, calibrate: bool) -> float | None:

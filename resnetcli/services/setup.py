@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from torch import Tensor
 
 from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization
+from resnetcli.checkpoints.reading import lineage_from
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer, TrainBatches
@@ -71,7 +72,8 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
     network = build(start)
     if config.optimizer == "muon":
         rescale_for_muon(network)
-    return prepare(config, runtime, network, start.header.normalization, on_event)
+    setup = prepare(config, runtime, network, start.header.normalization, on_event)
+    return replace(setup, header=setup.header.model_copy(update={"lineage": lineage_from(start)}))
 
 
 def prepare(

@@ -79,7 +79,8 @@ def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEv
     _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)
-    setup = replace(setup, header=setup.header.model_copy(update={"created": snapshot.header.created}))
+    begun = {"created": snapshot.header.created, "lineage": snapshot.header.lineage}
+    setup = replace(setup, header=setup.header.model_copy(update=begun))
     restore(setup, snapshot, folder)
     return setup
 

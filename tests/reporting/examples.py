@@ -7,6 +7,7 @@ import random
 from resnetcli.metrics import paired, scores, wilson
 from resnetcli.results.bench import BenchResult, Machine, Spread
 from resnetcli.results.checkpoints import (
+    Ancestor,
     Calibration,
     ChangedVersion,
     CheckpointInfo,
@@ -159,6 +160,12 @@ def checkpoint_info() -> CheckpointInfo:
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
         versions={"resnetcli": "0.1.0", "torch": "2.10.0"},
+        lineage=(
+            Ancestor(
+                name="hour", sha256="89ab" * 16, created="2026-11-01T09:00:00+00:00", epoch=107, recipe="balanced"
+            ),
+            Ancestor(name="resnet50_epoch285.ckpt", sha256="cdef" * 16),
+        ),
         files=(
             FileInfo(name="model.safetensors", size=35_600_000, sha256="0123456789abcdef" * 4),
             FileInfo(name="trainer.safetensors", size=71_200_000, sha256="fedcba9876543210" * 4),

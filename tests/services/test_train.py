@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, read_own_header
-from resnetcli.checkpoints.manager import best_first, newest_intact
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, entry_for, read_own_header
+from resnetcli.checkpoints.manager import best_first, newest_intact, read_best
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
@@ -248,6 +248,31 @@ def test_the_warning_of_images_that_may_be_known_is_handed_down(tmp_path):
     events = []
     evaluate(EvaluateConfig(checkpoint=parent, split="val"), on_event=events.append)
     assert warned(events)
+
+
+def test_a_checkpoint_names_the_weights_that_it_came_from_generation_by_generation(tmp_path):
+    short_run(tmp_path, name="a", epochs=1, limit_train=32)
+    short_run(tmp_path, name="b", epochs=1, limit_train=32, init=str(tmp_path / "a"), seed=1)
+    short_run(tmp_path, name="c", max_time=1e-6, epochs=1, limit_train=32, init=str(tmp_path / "b"))
+    resume(tmp_path / "c", {}, stop=StopRequest(), on_event=ignore)
+    lineage = newest_intact(tmp_path / "c")[1].header.lineage
+    files = [read_best(tmp_path / name)[0] / "model.safetensors" for name in ("b", "a")]
+    assert [of.sha256 for of in lineage] == [entry_for(file).sha256 for file in files]
+    assert [(of.name, of.step, of.config["seed"]) for of in lineage] == [("b", 2, 1), ("a", 2, 0)]
+    assert [of.config["init"] for of in lineage] == ["a", None]
+    assert str(tmp_path) not in str(lineage)
+
+
+@pytest.mark.parametrize("split_seed", [0, 1])
+def test_validation_images_that_no_generation_was_trained_on_are_not_warned_of(tmp_path, split_seed):
+    short_run(tmp_path, name="a", epochs=1, limit_train=32, split_seed=split_seed)
+    parent = str(tmp_path / "a")
+    for name in ("b", "c"):
+        events = []
+        short_run(tmp_path, events.append, name=name, init=parent, epochs=1, limit_train=32)
+        warnings = [e.text for e in events if isinstance(e, Notice) and "will flatter" in e.text]
+        assert bool(warnings) == bool(split_seed)
+        parent = str(tmp_path / name)
 
 
 def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_path, monkeypatch):
