@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -41,6 +42,7 @@ from resnetcli.services.checkpoints import export
 from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.machine import runtime_for
+from resnetcli.services.networks import never_trained_on
 
 MAX_BYTES = 20_000_000
 SCALE = 10.0
@@ -83,6 +85,9 @@ def main() -> None:
 def measure(run: str | None) -> None:
     """Measures the packaged file, beside `run` if there is one, and writes what was found and the card."""
     file = entry_for(packaged_file(PRETRAINED))
+    header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
+    if not never_trained_on(header, str(header.data), header.val_fraction, header.split_seed):
+        sys.exit("its validation images may be known to the weights that it came from: its card would flatter it")
     if file.size >= MAX_BYTES:
         sys.exit(f"{file.size:,} bytes are too many to package: the limit is {MAX_BYTES:,}")
     kept = {} if run else {name: read_about(PRETRAINED).card.get(name) for name in ("rounding", "training")}
@@ -209,7 +214,7 @@ def _training(header: ModelHeader, spent: dict[str, Any] | None) -> str:
         time = f"Training took {text.duration(spent['seconds'])} for {spent['epochs']} epochs, validation not counted."
     what = _prose(
         f"The weights are those after epoch {header.epoch:g} of {header.config['epochs']}, step {header.step:,}; one",
-        f"run, one seed. {time} On: {_named(header.versions)}.",
+        f"run{' after others' if header.lineage else ''}, one seed. {time} On: {_named(header.versions)}.",
     )
     settings = _table(("setting", "value"), ((f"`{name}`", f"{value}") for name, value in header.config.items()))
     came_from = map(_ancestor, header.lineage)
@@ -230,7 +235,7 @@ def _block(line: str) -> str:
 
 def command(config: dict[str, object]) -> str:
     """The command line that has these settings: whatever the recipe and the defaults do not say."""
-    recipe = str(config["recipe"])
+    recipe = str(config.get("recipe", TrainConfig().recipe))
     usual: dict[str, object] = TrainConfig().model_dump(mode="json") | {"recipe": recipe}
     if recipe in recipe_names():
         usual |= read_recipe(recipe).values
@@ -242,7 +247,7 @@ def command(config: dict[str, object]) -> str:
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{flag}")
         else:
-            words.append(f"--{flag} {value}")
+            words.append(f"--{flag} {shlex.quote(str(value))}")
     return " ".join(words)
 
 
@@ -254,7 +259,7 @@ def _protocol(header: ModelHeader, scores: Scores, evaluation: dict[str, Any]) -
         split += f"; {TRAINING_IMAGES - kept:,} others, stratified and drawn with seed {header.split_seed}, validated"
     val = header.metrics.get("val_top1")
     what = _prose(
-        f"Trained on {split}. {CHOSEN_BY[header.chosen_by]}",
+        f"{'Every run trained' if header.lineage else 'Trained'} on {split}. {CHOSEN_BY[header.chosen_by]}",
         "" if val is None else f"Accuracy on the validation images: {text.percent(val)}.",
         f"Measured on the {protocol['split']} split of {protocol['data']}, which chose nothing, neither epoch nor",
         f"setting: {scores.images:,} images, one view of each, in {evaluation['precision']}. Intervals are",

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from resnetcli.config.base import MAX_EPOCHS, HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
-from resnetcli.results.checkpoints import Ancestor, Appearance, Calibration
+from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, Appearance, Calibration
 from resnetcli.results.train import EpochRow
 
 SCHEMA_VERSION = 1
@@ -94,8 +94,8 @@ class ModelHeader(Part):
     versions: dict[str, str] = {}
     origin: str | None = None
     """The foreign file that the weights were imported from, if they were."""
-    lineage: tuple[Ancestor, ...] = ()
-    """What `config["init"]` named: these weights, then those that their own training started from, and so on."""
+    lineage: tuple[Ancestor, ...] = Field(default=(), max_length=MAX_GENERATIONS)
+    """The weights that `config["init"]` named, then those that their own training started from, and so on."""
     rounded: Rounding | None = None
     """None: the weights are as training left them."""
 
@@ -144,7 +144,8 @@ DTYPES = {
 
 def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
     """A safetensors file: length of the header, header, and tensors, the widest numbers first, so that all lie aligned.
-    Its bytes depend on nothing but the arguments. Raises MemoryError.
+    Its bytes depend on nothing but the arguments. Raises MemoryError, and CheckpointError for a header that no reader
+    takes: a run shall hear of it when it begins, not when it is to be resumed.
 
     Written here, because the library's own encoder aborts the process where it finds no memory (seen under RLIMIT_AS).
     """
@@ -156,6 +157,10 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
         start, end = end, end + len(parts[-1])
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) > MAX_HEADER_BYTES - 8 or _values(text) > MAX_ITEMS:
+        raise CheckpointError(
+            f"a header of {len(text):,} bytes is more than a checkpoint can have", "start from others"
+        )
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *parts])
 
@@ -286,9 +291,14 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
 def _json(text: str | bytes) -> Any:
     """Raises ValueError, also for a text of more values than any of ours: a few bytes make an object of hundreds."""
     raw = text.encode() if isinstance(text, str) else text
-    if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MAX_ITEMS:
+    if _values(raw) > MAX_ITEMS:
         raise ValueError(f"more than {MAX_ITEMS:,} values")
     return json.loads(text)
+
+
+def _values(text: bytes) -> int:
+    """No fewer than the text has."""
+    return sum(text.count(mark) for mark in (b"[", b"{", b","))
 
 
 def read_manifest(folder: Path) -> Manifest:

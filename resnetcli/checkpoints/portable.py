@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from resnetcli.checkpoints.format import ModelHeader, Rounding
 from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError
+from resnetcli.results.checkpoints import Setting
 
 DTYPES: dict[StoredPrecision, torch.dtype] = {
     "fp32": torch.float32,
@@ -50,7 +52,23 @@ def rounded(
 
 def without_places(header: ModelHeader) -> ModelHeader:
     """The header without paths of the machine that it was written on."""
-    config = {name: value for name, value in header.config.items() if name not in LOCAL}
-    config |= {name: Path(value).name for name in PATHS if isinstance(value := config.get(name), str)}
-    recipe = None if header.recipe is None else Path(header.recipe).name
-    return header.model_copy(update={"config": config, "recipe": recipe})
+    lineage = tuple(of.model_copy(update={"config": settings(of.config)}) for of in header.lineage)
+    update = {"config": _travelling(header.config), "recipe": _file_name(header.recipe), "lineage": lineage}
+    return header.model_copy(update=update)
+
+
+def settings(config: Mapping[str, object]) -> dict[str, Setting]:
+    """The settings, and nothing else that may stand among them, without paths of a machine."""
+    return {
+        name: value
+        for name, value in _travelling(config).items()
+        if value is None or isinstance(value, bool | int | float | str)
+    }
+
+
+def _travelling(config: Mapping[str, object]) -> dict[str, object]:
+    return {name: _file_name(value) if name in PATHS else value for name, value in config.items() if name not in LOCAL}
+
+
+def _file_name(value: object) -> object:
+    return Path(value).name if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from resnetcli.checkpoints.foreign import load_foreign
@@ -25,10 +26,10 @@ from resnetcli.checkpoints.format import (
 )
 from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
-from resnetcli.checkpoints.portable import without_places
+from resnetcli.checkpoints.portable import settings, without_places
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
-from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, FileInfo
+from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -131,29 +132,33 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def lineage_from(checkpoint: Checkpoint) -> tuple[Ancestor, ...]:
-    """The lineage of what is trained from these weights. Raises CheckpointError."""
+def lineage_from(checkpoint: Checkpoint, name: str) -> tuple[Ancestor, ...]:
+    """The lineage of what is trained from these weights, which a person named `name`. Raises CheckpointError.
+
+    Of a longer one the oldest generations are left out; of those that are left the last then tells that it is not the
+    first.
+    """
     path, header = checkpoint.path, without_places(checkpoint.header)
-    parent = Ancestor(
-        name=_name(checkpoint),
-        sha256=entry_for(path / MODEL_FILE if path.is_dir() else path).sha256,
-        created=header.created,
-        step=header.step,
-        epoch=header.epoch,
-        data=header.data,
-        val_fraction=header.val_fraction,
-        split_seed=header.split_seed,
-        recipe=header.recipe,
-        config=header.config,
-        versions=header.versions,
-    )
-    return (parent, *header.lineage)
-
-
-def _name(checkpoint: Checkpoint) -> str:
-    """What a person knows it by, without the folder that it lies in."""
-    folder = checkpoint.path.resolve()
-    return folder.parent.parent.name if checkpoint.kind == "run" else Path(checkpoint.label).name
+    try:
+        parent = Ancestor(
+            name=name if checkpoint.kind == "packaged" else Path(name).absolute().name,
+            sha256=entry_for(path / MODEL_FILE if path.is_dir() else path).sha256,
+            created=header.created,
+            step=header.step,
+            epoch=header.epoch,
+            data=header.data,
+            val_fraction=header.val_fraction,
+            split_seed=header.split_seed,
+            recipe=header.recipe,
+            config=settings(header.config),
+            origin=header.origin,
+        )
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{checkpoint.label}: its header holds what no run of ours has written ({error.error_count()} fields)",
+            "start from a checkpoint of this tool",
+        ) from error
+    return (parent, *header.lineage)[:MAX_GENERATIONS]
 
 
 def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:

@@ -2,7 +2,7 @@
 
 Müller & Hutter, "TrivialAugment: Tuning-free yet state-of-the-art data augmentation" (2021,
 https://arxiv.org/abs/2103.10158), in its wide search space: 14 operations with 31 strengths each, as the batch ops of
-this module on uint8 images on the device. The operations are those of PIL, which the paper uses, but that a result is
+this module on uint8 images on the device. The operations are those of PIL, which the paper uses, but that a blend is
 rounded rather than cut off, and that what comes from outside the image is its mean colour rather than black.
 
 It is for long runs: on every image it costs 3.3 points after three epochs of `fast` (examples/ablation.md), while the

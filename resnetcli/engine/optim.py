@@ -111,6 +111,15 @@ def _as_matrix(weight: Tensor) -> Tensor:
     return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).view(len(weight), -1)
 
 
+STATE_KEYS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
+    Muon: frozenset({"momentum_buffer"}),
+    torch.optim.SGD: frozenset({"momentum_buffer"}),
+    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+}
+"""What each keeps of a parameter, once it has stepped: one number under "step", all else in the parameter's shape."""
+
+
 class Optimizers:
     """The optimisers of one run behind one door: step, learning rate, and a state of named tensors.
 
@@ -188,9 +197,11 @@ class Optimizers:
             entries[parameter][key] = tensor
         for p, name in self._names.items():
             for key, tensor in entries[name].items():
-                if tensor.shape not in (p.shape, torch.Size()) or not tensor.is_floating_point():
+                # A fused step does not look: behind the end of a smaller tensor it goes on through the memory there.
+                shape = torch.Size() if key == "step" else p.shape
+                if tensor.shape != shape or not tensor.is_floating_point():
                     found = f"{tensor.dtype}{list(tensor.shape)}"
-                    raise ValueError(f"{name}/{key} is {found}, expected float{list(p.shape)} or one number")
+                    raise ValueError(f"{name}/{key} is {found}, expected float{list(shape)}")
         if unknown := sorted(entries.keys() - self._names.values()):
             raise ValueError(f"{unknown[0]} is no parameter of this network")
         for member in self.members:
@@ -198,6 +209,10 @@ class Optimizers:
             if len(keys) > 1:
                 names = ["+".join(sorted(key)) or "nothing" for key in keys]
                 raise ValueError(f"some parameters have {' and some '.join(sorted(names))}")
+            expected = STATE_KEYS[type(member)]
+            if other := keys - {frozenset(), expected}:
+                names = ["+".join(sorted(key)) for key in (*other, expected)]
+                raise ValueError(f"parameters have {names[0]}, expected {names[1]}")
         for member in self.members:
             for group in member.param_groups:
                 for p in group["params"]:

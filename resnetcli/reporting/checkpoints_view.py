@@ -148,9 +148,14 @@ def _progress(info: CheckpointInfo) -> str:
 
 def _ancestor(of: Ancestor) -> str:
     """Weights that training started from, on one line."""
-    known = {"recipe": of.recipe, "epoch": of.epoch and f"{of.epoch:.4g}", "begun": of.created and of.created[:10]}
-    said = ", ".join(f"{name} {value}" for name, value in known.items() if value)
-    return f"{of.name}, sha256 {of.sha256[:16]}…" + (f" ({said})" if said else "")
+    known = [
+        "" if of.origin is None else f"imported from {of.origin}",
+        "" if of.recipe is None else f"recipe {of.recipe}",
+        "" if of.epoch is None else f"epoch {of.epoch:g}",
+        "" if of.data is None else f"{of.data} less {100 * (of.val_fraction or 0):g} % (seed {of.split_seed})",
+    ]
+    said = ", ".join(filter(None, known)) or "nothing else is known"
+    return " ".join(f"{of.name} ({of.sha256[:12]}…): {said}".split())  # no line but this one
 
 
 def _temperature(info: CheckpointInfo) -> str:

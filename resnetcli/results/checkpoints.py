@@ -38,23 +38,29 @@ class Appearance(Result):
     split: Literal["val", "train"]
 
 
+_Text = Annotated[str, Field(max_length=1000)]
+Setting = bool | int | Annotated[float, Field(allow_inf_nan=False)] | _Text | None
+MAX_GENERATIONS = 64
+
+
 class Ancestor(Result):
     """Weights that a run started from: which they were, to the bit, and what they had been trained on."""
 
-    name: str
+    name: _Text
     """What the run knew them by: the name of packaged weights, or the last part of a path."""
-    sha256: str
-    """Of the file that holds them."""
-    created: str | None = None
-    step: int | None = None
-    epoch: float | None = None
-    data: str | None = None
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the file that they were read from. A portable copy is another file, with a digest of its own."""
+    created: _Text | None = None
+    step: int | None = Field(default=None, ge=0)
+    epoch: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    data: _Text | None = None
     val_fraction: float | None = Field(default=None, ge=0, le=0.5)
     split_seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    recipe: str | None = None
-    config: dict[str, object] = Field(default_factory=dict)
+    recipe: _Text | None = None
+    config: dict[_Text, Setting] = Field(default_factory=dict, max_length=200)
     """The settings that they were trained with, without places on a machine."""
-    versions: dict[str, str] = Field(default_factory=dict)
+    origin: _Text | None = None
+    """The foreign file that they were imported from, if they were."""
 
 
 class FileInfo(Result):

@@ -66,14 +66,20 @@ def check_finite(logits: Tensor, checkpoint: Checkpoint) -> None:
         )
 
 
-def held_out_the_same(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
+def never_trained_on(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
     """Whether weights with this header are known not to have been trained on the validation images that these three
-    name: neither they themselves, nor any weights that their training started from. Nothing is known where one of
-    these started from weights that nobody wrote down, and `cifar10-mini` is a part of CIFAR-10.
+    name: neither they, nor any that their training started from.
+
+    A smaller split lies within a larger one of the same seed. That weights started from nothing must be written down;
+    and `cifar10-mini` is a part of CIFAR-10, so that nothing is known of one from a run on the other.
     """
+    if val_fraction is None or split_seed is None:
+        return False
     generations: list[ModelHeader | Ancestor] = [header, *header.lineage]
-    alike = all((of.data, of.val_fraction, of.split_seed) == (data, val_fraction, split_seed) for of in generations)
-    return alike and generations[-1].config.get("init") is None
+    first = generations[-1].config
+    return ("init" in first and first["init"] is None) and all(
+        (of.data, of.split_seed) == (data, split_seed) and (of.val_fraction or 0) >= val_fraction for of in generations
+    )
 
 
 def temperature_of(header: ModelHeader, calibrate: bool) -> float | None:

@@ -23,8 +23,9 @@ from resnetcli.events import Notice, OnEvent
 from resnetcli.models.kernels import accelerate
 from resnetcli.models.rescale import rescale_for_muon
 from resnetcli.models.resnet import ResNet
+from resnetcli.results.checkpoints import Ancestor
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import MEAN, STD, build, channels_last, held_out_the_same, open_any
+from resnetcli.services.networks import MEAN, STD, build, channels_last, never_trained_on, open_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +45,18 @@ class Setup:
 def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
     """A run from its first step; with `init`, its network is the checkpoint's, variant and all.
 
-    What the config leaves to the machine is decided here and written into `Setup.config`.
+    What the config leaves to the machine is decided here and written into `Setup.config`, and where the weights come
+    from into the header.
     """
     runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
     start = None if config.init is None else open_any(config.init, on_event)
     variant = config.shortcut
-    if start is not None:
+    lineage: tuple[Ancestor, ...] = ()
+    if start is not None and config.init is not None:
+        lineage = lineage_from(start, config.init)
         variant = start.header.architecture.shortcut
         if variant != config.shortcut:
             on_event(Notice(f"{config.init} has shortcut={variant}, which this run takes over", warning=True))
-        if config.val_fraction and not held_out_the_same(
-            start.header, config.data, config.val_fraction, config.split_seed
-        ):
-            text = f"{config.init} may have been trained on images of this validation split: its accuracy will flatter"
-            on_event(Notice(text, warning=True))
     decided = {
         "shortcut": variant,
         "device": str(runtime.device),
@@ -73,7 +72,17 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
     if config.optimizer == "muon":
         rescale_for_muon(network)
     setup = prepare(config, runtime, network, start.header.normalization, on_event)
-    return replace(setup, header=setup.header.model_copy(update={"lineage": lineage_from(start)}))
+    setup = replace(setup, header=setup.header.model_copy(update={"lineage": lineage}))
+    warn_of_known_images(setup, on_event)
+    return setup
+
+
+def warn_of_known_images(setup: Setup, on_event: OnEvent) -> None:
+    """Says where the validation images may be known to the weights that the run started from."""
+    config = setup.config
+    if config.val_fraction and not never_trained_on(setup.header, config.data, config.val_fraction, config.split_seed):
+        text = f"{config.init} may have been trained on images of this validation split: its accuracy will flatter"
+        on_event(Notice(text, warning=True))
 
 
 def prepare(

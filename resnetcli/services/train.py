@@ -37,7 +37,7 @@ from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
-from resnetcli.services.setup import Setup, prepare, prepare_new
+from resnetcli.services.setup import Setup, prepare, prepare_new, warn_of_known_images
 
 
 def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
@@ -69,6 +69,7 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
         for name, then, now in changed_versions(setup, snapshot):
             text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
             on_event(Notice(text, warning=True))
+        warn_of_known_images(setup, on_event)
         with stop.deferred():
             return _run(setup, run, manager, stop, on_event)
 

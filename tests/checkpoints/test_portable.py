@@ -4,10 +4,19 @@ import pytest
 import safetensors.torch
 import torch
 
-from resnetcli.checkpoints.format import Architecture, ModelHeader, Normalization, encode, read_weights
+from resnetcli.checkpoints.format import (
+    MAX_HEADER_BYTES,
+    MAX_ITEMS,
+    Architecture,
+    ModelHeader,
+    Normalization,
+    encode,
+    read_weights,
+)
 from resnetcli.checkpoints.portable import DTYPES, rounded, without_places
 from resnetcli.errors import CheckpointError
 from resnetcli.models.resnet import ResNet
+from resnetcli.results.checkpoints import Ancestor
 
 HEADER = ModelHeader(
     architecture=Architecture(),
@@ -137,3 +146,11 @@ def test_of_settings_that_are_paths_the_name_travels_and_places_do_not():
     assert bare.recipe == "long.toml"
     assert without_places(HEADER) == HEADER
     assert without_places(bare) == bare
+    of = Ancestor(name="a", sha256="0f" * 32, config=config)
+    assert without_places(HEADER.model_copy(update={"lineage": (of,)})).lineage[0].config == bare.config
+
+
+def test_a_header_that_no_reader_would_take_is_not_written():
+    for config in ({"x": "y" * MAX_HEADER_BYTES}, {"x": [0] * MAX_ITEMS}):
+        with pytest.raises(CheckpointError, match="more than a checkpoint can have"):
+            encode({}, HEADER.model_copy(update={"config": config}))

@@ -6,6 +6,7 @@ import torch
 from resnetcli.data.split import stratified_limit, stratified_split
 
 LABELS = torch.arange(1000) % 10
+PINNED = [121, 207, 422, 440, 463, 465, 554, 566, 878, 909]
 UNEVEN = torch.cat([torch.full((70,), 0), torch.full((20,), 1), torch.full((10,), 2)])
 
 
@@ -32,6 +33,16 @@ def test_a_split_depends_on_its_seed_and_on_nothing_else() -> None:
     torch.manual_seed(1234)
     assert torch.equal(first, stratified_split(LABELS, 0.1, seed=1)[1])
     assert not torch.equal(first, stratified_split(LABELS, 0.1, seed=2)[1])
+
+
+def test_a_split_is_the_same_under_every_version_of_torch() -> None:
+    """Checkpoints say by fraction and seed alone which images they were not trained on."""
+    assert stratified_split(LABELS, 0.01, seed=0)[1].tolist() == PINNED
+
+
+def test_a_smaller_split_lies_within_a_larger_one_of_the_same_seed() -> None:
+    small, large = (set(stratified_split(LABELS, fraction, seed=5)[1].tolist()) for fraction in (0.05, 0.1))
+    assert small < large
 
 
 def test_a_fraction_of_zero_holds_out_nothing() -> None:

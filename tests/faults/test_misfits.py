@@ -143,6 +143,10 @@ def first(state: State, part: str) -> str:
     return next(name for name in state if part in name)
 
 
+def momenta(state: State) -> list[str]:
+    return [name for name in state if name.endswith("/momentum_buffer")]
+
+
 TRAINING_STATE: dict[str, Callable[[State], object]] = {
     "no sums": lambda s: s.pop("sums"),
     "misshapen sums": lambda s: s.update(sums=torch.zeros(7, dtype=torch.float64)),
@@ -156,6 +160,10 @@ TRAINING_STATE: dict[str, Callable[[State], object]] = {
     "a missing momentum": lambda s: s.pop(first(s, "momentum_buffer")),
     "a momentum of nothing": lambda s: s.update({"optimizer/layer9.w/momentum_buffer": torch.zeros(1)}),
     "another optimiser's": lambda s: s.update({first(s, "momentum_buffer").replace("momentum_buffer", "x"): s["sums"]}),
+    "one number for every momentum": lambda s: s.update(dict.fromkeys(momenta(s), torch.zeros(()))),
+    "another optimiser's for every parameter": lambda s: s.update(
+        {name.replace("momentum_buffer", "exp_avg"): s.pop(name) for name in momenta(s)}
+    ),
     "no name": lambda s: s.update({"optimizer/x": torch.zeros(1)}),
     "a missing fast weight": lambda s: s.pop(first(s, "fast/")),
     "a misshapen fast weight": lambda s: s.update({first(s, "fast/"): torch.zeros(3)}),

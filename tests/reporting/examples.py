@@ -162,7 +162,13 @@ def checkpoint_info() -> CheckpointInfo:
         versions={"resnetcli": "0.1.0", "torch": "2.10.0"},
         lineage=(
             Ancestor(
-                name="hour", sha256="89ab" * 16, created="2026-11-01T09:00:00+00:00", epoch=107, recipe="balanced"
+                name="hour",
+                sha256="89ab" * 16,
+                recipe="balanced",
+                epoch=107,
+                data="cifar10",
+                val_fraction=0.02,
+                split_seed=0,
             ),
             Ancestor(name="resnet50_epoch285.ckpt", sha256="cdef" * 16),
         ),

@@ -6,6 +6,7 @@ from resnetcli.checkpoints.format import encode
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
+from resnetcli.results.checkpoints import Ancestor
 from resnetcli.services.checkpoints import export
 from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate
@@ -104,10 +105,27 @@ def test_checkpoints_of_one_split_are_compared_on_it_without_a_warning(run, alte
     assert (tasks[0], tasks[-1]) == ("Evaluating A on val", "Evaluating B on val")
 
 
+KNOWN = {"sha256": "0f" * 32, "data": "cifar10-mini", "split_seed": 0}
+FAMILY = (
+    Ancestor(name="hour", val_fraction=0.1, config={"init": "first"}, **KNOWN),
+    Ancestor(name="first", val_fraction=0.2, config={"init": None}, **KNOWN),
+)
+
+
+@pytest.mark.parametrize("changes", [{"val_fraction": 0.2}, {"config": {"init": "hour"}, "lineage": FAMILY}])
+def test_a_checkpoint_none_of_whose_generations_knows_the_validation_images_is_not_named(run, altered, changes):
+    events = []
+    result = compared(run, altered(**changes), events.append, split="val")
+    assert flattered(events) == []
+    assert (result.a.may_have_seen, result.b.may_have_seen) == (False, False)
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"split_seed": 1}, {"val_fraction": 0.2}, {"val_fraction": 0.0}, {"data": "cifar10"}, {"data": None},
-     {"config": {"init": "other.safetensors"}}],
+    [{"split_seed": 1}, {"split_seed": None}, {"val_fraction": 0.05}, {"val_fraction": 0.0}, {"data": "cifar10"},
+     {"data": None}, {"config": {}}, {"config": {"init": "other.safetensors"}}, {"lineage": FAMILY[:1]},
+     {"lineage": (FAMILY[0], FAMILY[1].model_copy(update={"split_seed": 7}))},
+     {"lineage": (FAMILY[0], FAMILY[1].model_copy(update={"val_fraction": 0.05}))}],
 )  # fmt: skip
 def test_a_checkpoint_that_may_know_the_validation_images_is_named(run, altered, changes):
     events = []

@@ -4,13 +4,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, entry_for, read_own_header
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, encode, entry_for, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact, read_best
+from resnetcli.checkpoints.reading import lineage_from, open_checkpoint
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
@@ -22,6 +24,8 @@ from resnetcli.errors import CheckpointError, DivergedError, Interrupted, RunInU
 from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.models.resnet import ResNet
+from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor
+from resnetcli.services.checkpoints import NORMALIZATION
 from resnetcli.services.dry_run import dry_run
 from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.machine import runtime_for
@@ -263,16 +267,43 @@ def test_a_checkpoint_names_the_weights_that_it_came_from_generation_by_generati
     assert str(tmp_path) not in str(lineage)
 
 
-@pytest.mark.parametrize("split_seed", [0, 1])
-def test_validation_images_that_no_generation_was_trained_on_are_not_warned_of(tmp_path, split_seed):
-    short_run(tmp_path, name="a", epochs=1, limit_train=32, split_seed=split_seed)
-    parent = str(tmp_path / "a")
-    for name in ("b", "c"):
-        events = []
-        short_run(tmp_path, events.append, name=name, init=parent, epochs=1, limit_train=32)
-        warnings = [e.text for e in events if isinstance(e, Notice) and "will flatter" in e.text]
-        assert bool(warnings) == bool(split_seed)
-        parent = str(tmp_path / name)
+def test_validation_images_that_no_generation_was_trained_on_are_not_warned_of(tmp_path):
+    events = []
+    short_run(tmp_path, name="a", epochs=1, limit_train=32, val_fraction=0.2)
+    short_run(tmp_path, events.append, name="b", epochs=1, limit_train=32, init=str(tmp_path / "a"))
+    short_run(tmp_path, events.append, name="c", epochs=1, limit_train=32, init=str(tmp_path / "b"))
+    evaluate(EvaluateConfig(checkpoint=str(tmp_path / "c"), split="val"), on_event=events.append)
+    assert not [e.text for e in events if isinstance(e, Notice) and e.warning]
+
+
+def test_a_run_that_goes_on_warns_again_of_validation_images_that_may_be_known(tmp_path):
+    short_run(tmp_path, name="a", epochs=1, limit_train=32, split_seed=1)
+    short_run(tmp_path, name="b", max_time=1e-6, epochs=1, limit_train=32, init=str(tmp_path / "a"))
+    events = []
+    resume(tmp_path / "b", {}, stop=StopRequest(), on_event=events.append)
+    assert any(isinstance(e, Notice) and "will flatter" in e.text for e in events)
+
+
+@pytest.mark.parametrize("config", [{"x" * 2000: 1}, {"epochs": "x" * 2000}])
+def test_a_run_does_not_begin_from_a_header_that_its_checkpoints_could_not_hold(tmp_path, config):
+    short_run(tmp_path, name="a", epochs=1, limit_train=32)
+    checkpoint = open_checkpoint(tmp_path / "a", NORMALIZATION)
+    header = checkpoint.header.model_copy(update={"config": checkpoint.header.config | config})
+    (tmp_path / "odd.safetensors").write_bytes(encode(checkpoint.weights, header))
+    with pytest.raises(CheckpointError, match="holds what no run of ours has written"):
+        short_run(tmp_path, name="b", init=str(tmp_path / "odd.safetensors"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_lineage_ends_after_so_many_generations_and_tells_that_there_were_more(tmp_path):
+    short_run(tmp_path, name="a", epochs=1, limit_train=32)
+    checkpoint = open_checkpoint(tmp_path / "a", NORMALIZATION)
+    of = Ancestor(name="x", sha256="0f" * 32, config={"init": "y"})
+    first = of.model_copy(update={"config": {"init": None}})
+    old = checkpoint.header.model_copy(update={"lineage": (of,) * (MAX_GENERATIONS - 1) + (first,)})
+    lineage = lineage_from(replace(checkpoint, header=old), "a")
+    assert len(lineage) == MAX_GENERATIONS
+    assert lineage[-1].config == {"init": "y"}
 
 
 def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_path, monkeypatch):
