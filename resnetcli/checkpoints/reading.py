@@ -152,6 +152,7 @@ def lineage_from(checkpoint: Checkpoint, name: str) -> tuple[Ancestor, ...]:
             recipe=header.recipe,
             config=settings(header.config),
             origin=header.origin,
+            versions=header.versions,
         )
     except ValidationError as error:
         raise CheckpointError(

@@ -61,6 +61,7 @@ class Ancestor(Result):
     """The settings that they were trained with, without places on a machine."""
     origin: _Text | None = None
     """The foreign file that they were imported from, if they were."""
+    versions: dict[_Text, _Text] = Field(default_factory=dict, max_length=50)
 
 
 class FileInfo(Result):
