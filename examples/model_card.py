@@ -24,6 +24,7 @@ from typing import Any
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, Packaged, packaged_file, read_about
+from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.cli.recipes import read_recipe, recipe_names
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
@@ -38,11 +39,11 @@ from resnetcli.results.base import Interval
 from resnetcli.results.checkpoints import Ancestor
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import Scores
-from resnetcli.services.checkpoints import export
+from resnetcli.services.checkpoints import NORMALIZATION, export
 from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import never_trained_on
+from resnetcli.services.networks import validation_unseen
 
 MAX_BYTES = 20_000_000
 SCALE = 10.0
@@ -75,6 +76,7 @@ def main() -> None:
             write_card()
             return
         if given.run:
+            check_unseen(given.run)
             export(given.run, packaged_file(PRETRAINED), force=True, dtype=given.dtype, scale=SCALE)
         measure(given.run)
     except ResnetCliError as error:
@@ -82,12 +84,16 @@ def main() -> None:
     print(f"wrote {FOLDER / PRETRAINED}.safetensors, .json and .md")
 
 
+def check_unseen(run: str) -> None:
+    """Exits with 1 where the card's figures of the validation images would flatter."""
+    header = open_checkpoint(run, NORMALIZATION).header
+    if not validation_unseen(header, str(header.data), header.val_fraction, header.split_seed):
+        sys.exit(f"{run}: its validation images may be known to what it started from")
+
+
 def measure(run: str | None) -> None:
     """Measures the packaged file, beside `run` if there is one, and writes what was found and the card."""
     file = entry_for(packaged_file(PRETRAINED))
-    header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
-    if not never_trained_on(header, str(header.data), header.val_fraction, header.split_seed):
-        sys.exit("its validation images may be known to the weights that it came from: its card would flatter it")
     if file.size >= MAX_BYTES:
         sys.exit(f"{file.size:,} bytes are too many to package: the limit is {MAX_BYTES:,}")
     kept = {} if run else {name: read_about(PRETRAINED).card.get(name) for name in ("rounding", "training")}
@@ -211,10 +217,11 @@ def _data() -> str:
 def _training(header: ModelHeader, spent: dict[str, Any] | None) -> str:
     time = ""
     if spent is not None:
-        time = f"Training took {text.duration(spent['seconds'])} for {spent['epochs']} epochs, validation not counted."
+        which = "That" if header.lineage else "Training"
+        time = f"{which} took {text.duration(spent['seconds'])} for {spent['epochs']} epochs, validation not counted."
     what = _prose(
         f"The weights are those after epoch {header.epoch:g} of {header.config['epochs']}, step {header.step:,}; one",
-        f"run{' after others' if header.lineage else ''}, one seed. {time} On: {_named(header.versions)}.",
+        f"run{', the last of a line' if header.lineage else ', one seed'}. {time} On: {_named(header.versions)}.",
     )
     settings = _table(("setting", "value"), ((f"`{name}`", f"{value}") for name, value in header.config.items()))
     came_from = map(_ancestor, header.lineage)
@@ -223,7 +230,7 @@ def _training(header: ModelHeader, spent: dict[str, Any] | None) -> str:
 
 def _ancestor(of: Ancestor) -> str:
     """What the training that was told of last started from."""
-    what = f"It started from what was called `{of.name}` then (sha256 `{of.sha256}`)"
+    what = f"It started from weights then called `{of.name}` (sha256 `{of.sha256}`)"
     if of.epoch is None or not of.config:
         return _prose(f"{what}.")
     return f"{_prose(f'{what}, the weights after epoch {of.epoch:g} of this:')}\n\n{_block(command(of.config))}"
@@ -239,7 +246,9 @@ def command(config: dict[str, object]) -> str:
     usual: dict[str, object] = TrainConfig().model_dump(mode="json") | {"recipe": recipe}
     if recipe in recipe_names():
         usual |= read_recipe(recipe).values
-    words = ["resnetcli train"] if recipe == TrainConfig().recipe else [f"resnetcli train --recipe {recipe}"]
+    words = (
+        ["resnetcli train"] if recipe == TrainConfig().recipe else [f"resnetcli train --recipe {shlex.quote(recipe)}"]
+    )
     for name, value in config.items():
         if value is None or value == usual.get(name) or (name, value) == ("device", "cpu"):
             continue
@@ -259,7 +268,7 @@ def _protocol(header: ModelHeader, scores: Scores, evaluation: dict[str, Any]) -
         split += f"; {TRAINING_IMAGES - kept:,} others, stratified and drawn with seed {header.split_seed}, validated"
     val = header.metrics.get("val_top1")
     what = _prose(
-        f"{'Every run trained' if header.lineage else 'Trained'} on {split}. {CHOSEN_BY[header.chosen_by]}",
+        f"{'The last run trained' if header.lineage else 'Trained'} on {split}. {CHOSEN_BY[header.chosen_by]}",
         "" if val is None else f"Accuracy on the validation images: {text.percent(val)}.",
         f"Measured on the {protocol['split']} split of {protocol['data']}, which chose nothing, neither epoch nor",
         f"setting: {scores.images:,} images, one view of each, in {evaluation['precision']}. Intervals are",

@@ -86,7 +86,7 @@ def test_the_card_tells_by_digest_and_command_what_training_started_from(script:
     assert "`pretrained`" in first
     assert "89ab" * 16 in first
     assert "epoch 3 of this" in " ".join(first.split())
-    assert " ".join(second.split()) == f"It started from what was called `old.ckpt` then (sha256 `{'cdef' * 16}`)."
+    assert " ".join(second.split()) == f"It started from weights then called `old.ckpt` (sha256 `{'cdef' * 16}`)."
 
 
 @pytest.mark.parametrize("what", ["weights", "measurements", "card"])

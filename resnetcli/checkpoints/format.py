@@ -157,10 +157,9 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
         start, end = end, end + len(parts[-1])
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(text) > MAX_HEADER_BYTES - 8 or _values(text) > MAX_ITEMS:
-        raise CheckpointError(
-            f"a header of {len(text):,} bytes is more than a checkpoint can have", "start from others"
-        )
+    if len(text) > MAX_HEADER_BYTES or _values(text) > MAX_ITEMS:
+        size = f"{len(text):,} bytes and {_values(text):,} values"
+        raise CheckpointError(f"a header of {size} is more than a checkpoint can have", "what did it start from?")
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *parts])
 

@@ -135,8 +135,8 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
 def lineage_from(checkpoint: Checkpoint, name: str) -> tuple[Ancestor, ...]:
     """The lineage of what is trained from these weights, which a person named `name`. Raises CheckpointError.
 
-    Of a longer one the oldest generations are left out; of those that are left the last then tells that it is not the
-    first.
+    Beyond MAX_GENERATIONS the oldest are left out; the last one kept still names an `init`, and so does not pass for
+    the first.
     """
     path, header = checkpoint.path, without_places(checkpoint.header)
     try:
@@ -156,10 +156,16 @@ def lineage_from(checkpoint: Checkpoint, name: str) -> tuple[Ancestor, ...]:
         )
     except ValidationError as error:
         raise CheckpointError(
-            f"{checkpoint.label}: its header holds what no run of ours has written ({error.error_count()} fields)",
+            f"{checkpoint.label}: its name or its header holds what no run of ours has written ({_first(error)})",
             "start from a checkpoint of this tool",
         ) from error
     return (parent, *header.lineage)[:MAX_GENERATIONS]
+
+
+def _first(error: ValidationError) -> str:
+    """What was wrong, and where."""
+    first = error.errors()[0]
+    return f"{' '.join(map(str, first['loc'][:2]))[:100]}: {first['msg']}"
 
 
 def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:

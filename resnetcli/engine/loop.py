@@ -314,7 +314,8 @@ class Trainer:
         if self.average:
             self.average.check(fast)
         torch.set_rng_state(state["rng"])
-        self.optimizers.load_state(_below("optimizer/", state))
+        stepped = position.epoch + position.step > 0
+        self.optimizers.load_state(_below("optimizer/", state), stepped=stepped)
         if self.average:
             self.average.load_state(fast)
         position.sums = self.position.sums.copy_(state["sums"])

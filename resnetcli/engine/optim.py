@@ -111,15 +111,6 @@ def _as_matrix(weight: Tensor) -> Tensor:
     return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).view(len(weight), -1)
 
 
-STATE_KEYS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
-    Muon: frozenset({"momentum_buffer"}),
-    torch.optim.SGD: frozenset({"momentum_buffer"}),
-    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
-    torch.optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
-}
-"""What each keeps of a parameter, once it has stepped: one number under "step", all else in the parameter's shape."""
-
-
 class Optimizers:
     """The optimisers of one run behind one door: step, learning rate, and a state of named tensors.
 
@@ -189,35 +180,43 @@ class Optimizers:
             if isinstance(value, Tensor)
         }
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`. Raises ValueError, before anything is changed, where a tensor does not fit."""
+    def load_state(self, state: dict[str, Tensor], *, stepped: bool) -> None:
+        """The inverse of `state`; `stepped` says whether it was taken after a step. Raises ValueError, before anything
+        is changed, where a tensor does not fit."""
         entries: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, tensor in state.items():
             parameter, key = name.rsplit("/", 1)
             entries[parameter][key] = tensor
         for p, name in self._names.items():
             for key, tensor in entries[name].items():
-                # A fused step does not look: behind the end of a smaller tensor it goes on through the memory there.
+                # A fused kernel checks neither: given a smaller tensor it reads and writes past its end.
+                fits = tensor.dtype == torch.float32 if key == "step" else tensor.is_floating_point()
                 shape = torch.Size() if key == "step" else p.shape
-                if tensor.shape != shape or not tensor.is_floating_point():
+                if tensor.shape != shape or not fits:
                     found = f"{tensor.dtype}{list(tensor.shape)}"
                     raise ValueError(f"{name}/{key} is {found}, expected float{list(shape)}")
         if unknown := sorted(entries.keys() - self._names.values()):
             raise ValueError(f"{unknown[0]} is no parameter of this network")
         for member in self.members:
-            keys = {frozenset(entries[self._names[p]]) for group in member.param_groups for p in group["params"]}
-            if len(keys) > 1:
-                names = ["+".join(sorted(key)) or "nothing" for key in keys]
-                raise ValueError(f"some parameters have {' and some '.join(sorted(names))}")
-            expected = STATE_KEYS[type(member)]
-            if other := keys - {frozenset(), expected}:
-                names = ["+".join(sorted(key)) for key in (*other, expected)]
-                raise ValueError(f"parameters have {names[0]}, expected {names[1]}")
+            expected = _keys(member) if stepped else frozenset[str]()
+            for group in member.param_groups:
+                for p in group["params"]:
+                    name = self._names[p]
+                    if entries[name].keys() != expected:
+                        found = "+".join(sorted(entries[name])) or "nothing"
+                        raise ValueError(f"{name} has {found}, expected {'+'.join(sorted(expected)) or 'nothing'}")
         for member in self.members:
             for group in member.param_groups:
                 for p in group["params"]:
                     if entries[self._names[p]]:
                         member.state[p] = {key: _laid_out_as(p, t) for key, t in entries[self._names[p]].items()}
+
+
+def _keys(member: torch.optim.Optimizer) -> frozenset[str]:
+    """What it keeps of each parameter that it has moved: one number as "step", all else in the parameter's shape."""
+    if isinstance(member, torch.optim.Adam):  # AdamW is one, too
+        return frozenset({"step", "exp_avg", "exp_avg_sq"})
+    return frozenset({"momentum_buffer"} if isinstance(member, Muon) or member.defaults["momentum"] else ())
 
 
 def _laid_out_as(p: Tensor, tensor: Tensor) -> Tensor:

@@ -149,10 +149,11 @@ def _progress(info: CheckpointInfo) -> str:
 def _ancestor(of: Ancestor) -> str:
     """Weights that training started from, on one line."""
     known = [
-        "" if of.origin is None else f"imported from {of.origin}",
+        "" if of.origin in (None, of.name) else f"imported from {of.origin}",
         "" if of.recipe is None else f"recipe {of.recipe}",
         "" if of.epoch is None else f"epoch {of.epoch:g}",
-        "" if of.data is None else f"{of.data} less {100 * (of.val_fraction or 0):g} % (seed {of.split_seed})",
+        "" if of.data is None else of.data,
+        f"less {100 * of.val_fraction:g} % (seed {of.split_seed})" if of.val_fraction else "",
     ]
     said = ", ".join(filter(None, known)) or "nothing else is known"
     return " ".join(f"{of.name} ({of.sha256[:12]}…): {said}".split())  # no line but this one

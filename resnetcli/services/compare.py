@@ -13,7 +13,7 @@ from resnetcli.results.compare import Compared, CompareResult, DifferentAnswer
 from resnetcli.results.evaluate import Answer, EvaluateResult
 from resnetcli.services.evaluate import data_options, held_out, measure, select_split
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import never_trained_on, open_network
+from resnetcli.services.networks import open_network, validation_unseen
 
 
 def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
@@ -88,7 +88,7 @@ def _check_classes(a: Checkpoint, b: Checkpoint) -> None:
 def _may_have_seen(checkpoint: Checkpoint, owner: Checkpoint, split: SplitName, data: str) -> bool:
     """Whether nothing in the header rules it out; the test split is never trained on."""
     of = owner.header
-    unseen = never_trained_on(checkpoint.header, data, of.val_fraction, of.split_seed) and of.data == data
+    unseen = validation_unseen(checkpoint.header, data, of.val_fraction, of.split_seed) and of.data == data
     return split == "train" or (split == "val" and not unseen)
 
 

@@ -26,7 +26,7 @@ from resnetcli.metrics import calibration, likelihood, scores
 from resnetcli.models.resnet import ResNet
 from resnetcli.results.evaluate import Answer, EvaluateResult, Protocol, Uncalibrated
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import check_finite, for_inference, never_trained_on, open_network, temperature_of
+from resnetcli.services.networks import check_finite, for_inference, open_network, temperature_of, validation_unseen
 
 
 def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
@@ -40,8 +40,8 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
     dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
     header = checkpoint.header
     chosen = select_split(dataset, config.split, checkpoint)
-    if config.split == "val" and not never_trained_on(header, dataset.name, header.val_fraction, header.split_seed):
-        text = f"the weights that {checkpoint.label} started from may have been trained on images of this val split"
+    if config.split == "val" and not validation_unseen(header, dataset.name, header.val_fraction, header.split_seed):
+        text = f"{checkpoint.label}, or what it started from, may have been trained on images of this val split"
         on_event(Notice(f"{text}: its accuracy will flatter", warning=True))
     result = measure(
         checkpoint, network, dataset, config.split, chosen, config.tta, runtime, on_event, calibrate=config.calibrate

@@ -66,7 +66,7 @@ def check_finite(logits: Tensor, checkpoint: Checkpoint) -> None:
         )
 
 
-def never_trained_on(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
+def validation_unseen(header: ModelHeader, data: str, val_fraction: float | None, split_seed: int | None) -> bool:
     """Whether weights with this header are known not to have been trained on the validation images that these three
     name: neither they, nor any that their training started from.
 

@@ -25,7 +25,7 @@ from resnetcli.models.rescale import rescale_for_muon
 from resnetcli.models.resnet import ResNet
 from resnetcli.results.checkpoints import Ancestor
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import MEAN, STD, build, channels_last, never_trained_on, open_any
+from resnetcli.services.networks import MEAN, STD, build, channels_last, open_any, validation_unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
 
 
 def warn_of_known_images(setup: Setup, on_event: OnEvent) -> None:
-    """Says where the validation images may be known to the weights that the run started from."""
+    """Warns where the weights that the run started from may have been trained on its validation images."""
     config = setup.config
-    if config.val_fraction and not never_trained_on(setup.header, config.data, config.val_fraction, config.split_seed):
+    if config.val_fraction and not validation_unseen(setup.header, config.data, config.val_fraction, config.split_seed):
         text = f"{config.init} may have been trained on images of this validation split: its accuracy will flatter"
         on_event(Notice(text, warning=True))
 

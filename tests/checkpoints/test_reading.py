@@ -1,14 +1,19 @@
 """What may stand where a checkpoint is wanted, and what is said of what may not."""
 
+import json
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
-from resnetcli.checkpoints.format import encode, read_header, verify_file
+from resnetcli.checkpoints.format import encode, entry_for, read_header, verify_file
 from resnetcli.checkpoints.manager import CheckpointManager, best_first, read_best
-from resnetcli.checkpoints.reading import describe, open_checkpoint
+from resnetcli.checkpoints.reading import describe, lineage_from, open_checkpoint
 from resnetcli.errors import CheckpointError
+from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor
 from tests.checkpoints.samples import NORMALIZATION, damage, snapshot
 
 
@@ -67,6 +72,84 @@ def test_what_a_checkpoint_folder_holds_is_listed_with_its_digests(run):
     info = describe(best_first(run)[0], "checkpoint", snapshot(2).header)
     assert sorted(file.name for file in info.files) == ["model.safetensors", "trainer.safetensors"]
     assert all(len(file.sha256) == 64 for file in info.files)
+
+
+PARENT = {
+    "data": "cifar10",
+    "val_fraction": 0.1,
+    "split_seed": 3,
+    "recipe": "fast",
+    "config": {"lr": 1.0, "init": None},
+}
+
+
+def test_weights_are_the_first_of_the_lineage_of_what_starts_from_them(run):
+    older = Ancestor(name="first", sha256="0f" * 32)
+    header = snapshot(2, 0.9).header.model_copy(update={**PARENT, "lineage": (older,)})
+    file = run.parent / "out.safetensors"
+    file.write_bytes(encode({"w": torch.ones(3)}, header))
+    parent, grandparent = lineage_from(opened(file), str(file))
+    assert (parent.name, parent.sha256) == ("out.safetensors", entry_for(file).sha256)
+    assert {name: getattr(parent, name) for name in PARENT} == PARENT
+    assert parent.step == 2
+    assert grandparent == older
+
+
+def test_a_run_in_a_lineage_has_its_own_name_and_the_digest_of_its_best_weights(run, monkeypatch):
+    digest = entry_for(best_first(run)[0] / "model.safetensors").sha256
+    monkeypatch.chdir(run)
+    for named in (str(run), "."):
+        (parent,) = lineage_from(opened(named), named)
+        assert (parent.name, parent.sha256) == ("r", digest)
+
+
+def test_places_on_a_machine_are_not_handed_down(run):
+    config = {"output_dir": "/home/me/runs", "init": "/home/me/start.ckpt", "lr": 0.1, "odd": [1]}
+    checkpoint = opened(run)
+    header = checkpoint.header.model_copy(update={"config": config})
+    assert lineage_from(replace(checkpoint, header=header), "r")[0].config == {"init": "start.ckpt", "lr": 0.1}
+
+
+def test_a_lineage_ends_after_so_many_generations_and_tells_that_there_were_more(run):
+    of = Ancestor(name="x", sha256="0f" * 32, config={"init": "y"})
+    first = of.model_copy(update={"config": {"init": None}})
+    checkpoint = opened(run)
+    header = checkpoint.header.model_copy(update={"lineage": (of,) * (MAX_GENERATIONS - 1) + (first,)})
+    lineage = lineage_from(replace(checkpoint, header=header), "r")
+    assert len(lineage) == MAX_GENERATIONS
+    assert lineage[-1].config == {"init": "y"}
+
+
+@pytest.mark.parametrize("config", [{"x" * 2000: 1}, {"epochs": "x" * 2000}, {str(n): n for n in range(201)}])
+def test_nothing_is_handed_down_that_no_reader_would_take(run, config):
+    checkpoint = opened(run)
+    header = checkpoint.header.model_copy(update={"config": config})
+    with pytest.raises(CheckpointError, match="holds what no run of ours has written"):
+        lineage_from(replace(checkpoint, header=header), "r")
+
+
+GOOD: dict[str, Any] = {"name": "a", "sha256": "0f" * 32}
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        [GOOD] * (MAX_GENERATIONS + 1),
+        [{**GOOD, "sha256": "0f"}],
+        [{**GOOD, "name": "x" * 2000}],
+        [{**GOOD, "config": {"lr": {"a": 1}}}],
+        [{**GOOD, "config": {str(n): n for n in range(201)}}],
+        [{**GOOD, "epoch": -1}],
+        [{**GOOD, "val_fraction": 2}],
+        [{**GOOD, "surprise": 1}],
+    ],
+)
+def test_a_lineage_that_no_run_has_is_refused(tmp_path, lineage):
+    header = json.loads(snapshot(2).header.model_dump_json()) | {"lineage": lineage}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(header)}))
+    with pytest.raises(CheckpointError, match="damaged header"):
+        opened(path)
 
 
 def test_a_name_that_is_none_gets_the_runs_that_are_there(run):

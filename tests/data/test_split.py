@@ -35,7 +35,7 @@ def test_a_split_depends_on_its_seed_and_on_nothing_else() -> None:
     assert not torch.equal(first, stratified_split(LABELS, 0.1, seed=2)[1])
 
 
-def test_a_split_is_the_same_under_every_version_of_torch() -> None:
+def test_a_split_is_the_one_that_was_pinned() -> None:
     """Checkpoints say by fraction and seed alone which images they were not trained on."""
     assert stratified_split(LABELS, 0.01, seed=0)[1].tolist() == PINNED
 

@@ -69,11 +69,35 @@ def test_optimiser_state_survives_a_round_trip(name):
     second = ResNet().to(memory_format=torch.channels_last)
     second.load_state_dict(first.state_dict())
     restored = Optimizers(second, config, "fp32")
-    restored.load_state({k: v.detach().clone().contiguous() for k, v in optimizers.state().items()})
+    restored.load_state({k: v.detach().clone().contiguous() for k, v in optimizers.state().items()}, stepped=True)
     steps(first, optimizers, [3])
     steps(second, restored, [3])
     for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize(
+    ("key", "tensor"),
+    [
+        ("step", torch.ones((), dtype=torch.float16)),
+        ("step", torch.ones((), dtype=torch.float64)),
+        ("exp_avg", torch.zeros(())),
+    ],
+)
+def test_state_that_a_fused_kernel_would_read_as_something_else_is_refused(name, key, tensor):
+    network = ResNet()
+    optimizers = Optimizers(network, TrainConfig(optimizer=name), "fp32")
+    network(torch.randn(4, 3, 32, 32)).sum().backward()
+    optimizers.step()
+    state = {k: tensor if k.endswith(f"/{key}") else v for k, v in optimizers.state().items()}
+    with pytest.raises(ValueError, match=f"/{key} is torch"):
+        Optimizers(ResNet(), TrainConfig(optimizer=name), "fp32").load_state(state, stepped=True)
+
+
+def test_sgd_without_momentum_has_no_state_before_and_after_a_step():
+    for stepped in (False, True):
+        Optimizers(ResNet(), TrainConfig(optimizer="sgd", momentum=0), "fp32").load_state({}, stepped=stepped)
 
 
 def test_weight_decay_spares_batch_norm_and_biases():

@@ -164,6 +164,7 @@ TRAINING_STATE: dict[str, Callable[[State], object]] = {
     "another optimiser's for every parameter": lambda s: s.update(
         {name.replace("momentum_buffer", "exp_avg"): s.pop(name) for name in momenta(s)}
     ),
+    "no momentum at all": lambda s: [s.pop(name) for name in momenta(s)],
     "no name": lambda s: s.update({"optimizer/x": torch.zeros(1)}),
     "a missing fast weight": lambda s: s.pop(first(s, "fast/")),
     "a misshapen fast weight": lambda s: s.update({first(s, "fast/"): torch.zeros(3)}),

@@ -170,7 +170,7 @@ def checkpoint_info() -> CheckpointInfo:
                 val_fraction=0.02,
                 split_seed=0,
             ),
-            Ancestor(name="resnet50_epoch285.ckpt", sha256="cdef" * 16),
+            Ancestor(name="start.safetensors", sha256="cdef" * 16, origin="resnet50_epoch285.ckpt"),
         ),
         files=(
             FileInfo(name="model.safetensors", size=35_600_000, sha256="0123456789abcdef" * 4),

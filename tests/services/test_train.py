@@ -4,15 +4,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, encode, entry_for, read_own_header
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact, read_best
-from resnetcli.checkpoints.reading import lineage_from, open_checkpoint
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
@@ -24,8 +22,6 @@ from resnetcli.errors import CheckpointError, DivergedError, Interrupted, RunInU
 from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.models.resnet import ResNet
-from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor
-from resnetcli.services.checkpoints import NORMALIZATION
 from resnetcli.services.dry_run import dry_run
 from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.machine import runtime_for
@@ -282,28 +278,6 @@ def test_a_run_that_goes_on_warns_again_of_validation_images_that_may_be_known(t
     events = []
     resume(tmp_path / "b", {}, stop=StopRequest(), on_event=events.append)
     assert any(isinstance(e, Notice) and "will flatter" in e.text for e in events)
-
-
-@pytest.mark.parametrize("config", [{"x" * 2000: 1}, {"epochs": "x" * 2000}])
-def test_a_run_does_not_begin_from_a_header_that_its_checkpoints_could_not_hold(tmp_path, config):
-    short_run(tmp_path, name="a", epochs=1, limit_train=32)
-    checkpoint = open_checkpoint(tmp_path / "a", NORMALIZATION)
-    header = checkpoint.header.model_copy(update={"config": checkpoint.header.config | config})
-    (tmp_path / "odd.safetensors").write_bytes(encode(checkpoint.weights, header))
-    with pytest.raises(CheckpointError, match="holds what no run of ours has written"):
-        short_run(tmp_path, name="b", init=str(tmp_path / "odd.safetensors"))
-    assert not (tmp_path / "b").exists()
-
-
-def test_a_lineage_ends_after_so_many_generations_and_tells_that_there_were_more(tmp_path):
-    short_run(tmp_path, name="a", epochs=1, limit_train=32)
-    checkpoint = open_checkpoint(tmp_path / "a", NORMALIZATION)
-    of = Ancestor(name="x", sha256="0f" * 32, config={"init": "y"})
-    first = of.model_copy(update={"config": {"init": None}})
-    old = checkpoint.header.model_copy(update={"lineage": (of,) * (MAX_GENERATIONS - 1) + (first,)})
-    lineage = lineage_from(replace(checkpoint, header=old), "a")
-    assert len(lineage) == MAX_GENERATIONS
-    assert lineage[-1].config == {"init": "y"}
 
 
 def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_path, monkeypatch):
