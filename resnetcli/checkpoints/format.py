@@ -159,7 +159,9 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     if len(text) > MAX_HEADER_BYTES or _values(text) > MAX_ITEMS:
         size = f"{len(text):,} bytes and {_values(text):,} values"
-        raise CheckpointError(f"a header of {size} is more than a checkpoint can have", "what did it start from?")
+        raise CheckpointError(
+            f"a header of {size} is more than a checkpoint can have", "start from weights whose header holds less"
+        )
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *parts])
 
