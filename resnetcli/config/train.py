@@ -128,7 +128,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     label_smoothing: float = option(0.0, "Share of a label spread over all classes.", panel="Optimiser", ge=0, lt=1)
     lookahead: int = option(
         0,
-        "Lookahead: average and pull back the weights every so many steps; 0 is off.",
+        "Lookahead: average and pull back the weights every so many steps, once an epoch at least; 0 is off.",
         panel="Averaging",
         unit="steps",
         ge=0,

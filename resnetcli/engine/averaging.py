@@ -107,10 +107,13 @@ class EMA(WeightAverage):
         torch._foreach_lerp_(self._slow, self._fast, 1 - min(self.decay, (1 + step) / (10 + step)))
 
 
-def make_average(model: nn.Module, config: TrainConfig, total_steps: int) -> WeightAverage | None:
-    """What the config asks for; None where the weights are handed out as they are."""
+def make_average(model: nn.Module, config: TrainConfig, steps_per_epoch: int) -> WeightAverage | None:
+    """What the config asks for; None where the weights are handed out as they are.
+
+    Lookahead acts at least once an epoch, for the slow weights are what the epoch is judged by.
+    """
     if config.lookahead:
-        return Lookahead(model, config.lookahead, total_steps)
+        return Lookahead(model, min(config.lookahead, steps_per_epoch), config.epochs * steps_per_epoch)
     return EMA(model, config.ema) if config.ema else None
 
 

@@ -70,7 +70,7 @@ class Trainer:
         self.runtime = runtime
         self.optimizers = Optimizers(model, config, runtime.precision)
         self.total_steps = config.epochs * batches.steps
-        self.average = make_average(model, config, self.total_steps)
+        self.average = make_average(model, config, batches.steps)
         self.guard = DeviceGuard(runtime.device) if runtime.device.type == "cuda" else None
         if self.guard:
             self.optimizers.hold_by(self.guard.held)

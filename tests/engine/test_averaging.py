@@ -36,6 +36,18 @@ def test_lookahead_of_a_run_shorter_than_its_period_hands_out_what_was_learned(t
         assert model.weight.item() >= share
 
 
+def test_lookahead_longer_than_an_epoch_acts_at_its_end():
+    """or else every epoch would be judged, and stopped for want of patience, by the weights that the run began with."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    lookahead = make_average(model, TrainConfig(epochs=10, lookahead=50), 4)
+    nn.init.ones_(model.weight)
+    for step in range(1, 5):
+        lookahead.update(step)
+    with lookahead.applied():
+        assert model.weight.item() == 1
+
+
 def test_an_exponential_moving_average_keeps_the_share_of_its_warm_up_and_then_its_decay():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
