@@ -29,8 +29,9 @@ def rescale_for_muon(model: nn.Module) -> None:
     """Brings every convolution in front of a BatchNorm to norm √out; one of zeros stays as it is.
 
     Muon's first step would do that to those that it drives, but not to their statistics, and a network whose
-    statistics belong to weights ten times as large answers by chance until they have caught up: from `pretrained`, an
-    epoch of `fast` on the packaged sample, four steps, ended at 10.0 % test accuracy, and ends at 80.4 % since.
+    statistics belong to weights ten times as large answers by chance until they have caught up: from earlier
+    packaged weights, an epoch of `fast` on the packaged sample, four steps, ended at 10.0 % test accuracy, and at
+    80.4 % since.
     """
     for unit, convolution in _units(model):
         norm = convolution.weight.norm().item()

@@ -36,7 +36,7 @@ def test_lookahead_of_a_run_shorter_than_its_period_hands_out_what_was_learned(t
         assert model.weight.item() >= share
 
 
-def test_lookahead_longer_than_an_epoch_acts_at_its_end():
+def test_lookahead_longer_than_an_epoch_acts_at_the_end_of_each():
     """or else every epoch would be judged, and stopped for want of patience, by the weights that the run began with."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
@@ -46,6 +46,11 @@ def test_lookahead_longer_than_an_epoch_acts_at_its_end():
         lookahead.update(step)
     with lookahead.applied():
         assert model.weight.item() == 1
+    nn.init.zeros_(model.weight)
+    for step in range(5, 9):
+        lookahead.update(step)
+    with lookahead.applied():
+        assert model.weight.item() == pytest.approx(0.95**4 * (8 / 40) ** 3, rel=1e-4)  # as strong as 8 steps of 40
 
 
 def test_an_exponential_moving_average_keeps_the_share_of_its_warm_up_and_then_its_decay():
