@@ -56,6 +56,12 @@ class ComputeOptions(Config):
         pattern=DEVICES,
     )
     threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
+    allow_slow: bool = option(
+        False,
+        "Compute in bf16 also where the processor has to emulate it, many times slower than fp32; without this such a "
+        "command is refused.",
+        panel="Machine",
+    )
 
 
 class CacheOptions(Config):

@@ -37,6 +37,9 @@ class ReplayConfig(Config):
     threads: int | None = option(
         None, "With --replay: CPU threads (default: as the run).", panel="Replay", ge=0, le=4096
     )
+    allow_slow: bool | None = option(
+        None, "With --replay: bf16 also where the processor has to emulate it (default: as the run).", panel="Replay"
+    )
     data_dir: Path | None = option(
         None, "With --replay: folder searched for CIFAR-10 archives (default: as the run).", panel="Replay"
     )

@@ -21,6 +21,7 @@ from resnetcli.config.base import (
 RESUMABLE = (
     "device",
     "threads",
+    "allow_slow",
     "max_time",
     "save_every",
     "keep_last",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,8 @@ from resnetcli.errors import UsageError
 
 BF16_MIN_GAIN = 1.3
 """How much faster than fp32 bf16 must be on a CPU before it is chosen: below this, rounding buys nothing."""
+BF16_REFUSED = 0.5
+"""Below this gain a CPU emulates bf16, and a run that asks for it does so by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +65,50 @@ def measure_bf16_gain() -> float:
     """How many times faster than fp32 this CPU is in bf16, at a convolution and a product of the network's (0.2 s).
 
     Flags of the processor say what it can do, not how fast this build of torch does it, and some builds are many times
-    slower in bf16. The best of several turns counts: other work on the machine only ever slows a turn down.
+    slower in bf16. A processor without bf16 takes seconds for that product, and is known by a small one (0.2 s). The
+    best of several turns counts: other work on the machine only ever slows a turn down.
     """
+    small = _bf16_gain(_small_product)
+    return small if small < 1 / 3 else _bf16_gain(_convolution_and_product)
+
+
+def _bf16_gain(work: Callable[[torch.dtype], None]) -> float:
+    """How many times faster `work` is in bf16 than in fp32, in the best of five turns each."""
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(5):
         for dtype, seconds in times.items():
-            images = torch.ones(256, 128, 4, 4, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-            weight = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-            pixels = torch.ones(1024, 1024, dtype=dtype).requires_grad_()
-            matrix = torch.ones(256, 1024, dtype=dtype).requires_grad_()
             start = time.perf_counter()
-            F.conv2d(images, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
-            F.linear(pixels, matrix).sum().backward()  # type: ignore[no-untyped-call]
+            work(dtype)
             seconds.append(time.perf_counter() - start)
     return min(times[torch.float32]) / min(times[torch.bfloat16])
 
 
+def _small_product(dtype: torch.dtype) -> None:
+    matrix = torch.ones(256, 256, dtype=dtype)
+    torch.mm(matrix, matrix)
+
+
+def _convolution_and_product(dtype: torch.dtype) -> None:
+    images = torch.ones(256, 128, 4, 4, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    pixels = torch.ones(1024, 1024, dtype=dtype).requires_grad_()
+    matrix = torch.ones(256, 1024, dtype=dtype).requires_grad_()
+    F.conv2d(images, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
+    F.linear(pixels, matrix).sum().backward()  # type: ignore[no-untyped-call]
+
+
 def resolve_runtime(
-    device: str, threads: int, precision: Precision, bf16_gain: Callable[[], float] = measure_bf16_gain
+    device: str,
+    threads: int,
+    precision: Precision,
+    bf16_gain: Callable[[], float] = measure_bf16_gain,
+    *,
+    allow_slow: bool = False,
 ) -> Runtime:
     """Decides what `auto` leaves open and sets the thread count of this process.
 
-    `bf16_gain` says how many times faster than fp32 the CPU is in bf16; it is asked only where that decides.
+    `bf16_gain` says how many times faster than fp32 the CPU is in bf16; it is asked only where that decides. Raises
+    UsageError for a device that is not there and, unless `allow_slow`, for bf16 on a CPU that emulates it.
     """
     chosen = resolve_device(device)
     if threads:
@@ -105,6 +128,11 @@ def resolve_runtime(
             case _:
                 pays = False
         precision = "bf16" if pays else "fp32"
+    elif precision == "bf16" and chosen.type == "cpu" and not allow_slow and (gain := bf16_gain()) < BF16_REFUSED:
+        raise UsageError(
+            f"bf16 is about {1 / gain:.0f} times slower than fp32 on this processor ({processor_name()})",
+            "a new run: --precision fp32; one that is resumed keeps its precision; --allow-slow computes all the same",
+        )
     return Runtime(chosen, precision, torch.get_num_threads())
 
 
@@ -133,8 +161,36 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes in use so far: of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return _peak_working_set()
+    import resource  # Unix only
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+if sys.platform == "win32":
+    from ctypes import wintypes
+
+    class _MemoryCounters(ctypes.Structure):
+        """PROCESS_MEMORY_COUNTERS of psapi.h."""
+
+        _fields_ = (
+            ("size", wintypes.DWORD),
+            ("page_faults", wintypes.DWORD),
+            ("peak_working_set", ctypes.c_size_t),
+            *((f"other{i}", ctypes.c_size_t) for i in range(7)),
+        )
+
+    def _peak_working_set() -> int:
+        """Most bytes that this process has had in memory; 0 where Windows does not say."""
+        counters = _MemoryCounters(size=ctypes.sizeof(_MemoryCounters))
+        kernel = ctypes.WinDLL("kernel32")
+        kernel.GetCurrentProcess.restype = wintypes.HANDLE
+        ask = kernel.K32GetProcessMemoryInfo
+        ask.argtypes = (wintypes.HANDLE, ctypes.POINTER(_MemoryCounters), wintypes.DWORD)
+        ask(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size)
+        return int(counters.peak_working_set)
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

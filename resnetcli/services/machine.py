@@ -26,10 +26,13 @@ class Measurements(BaseModel):
     bf16_gain: dict[str, float] = {}
 
 
-def runtime_for(device: str, threads: int, precision: Precision, cache_dir: Path | None = None) -> Runtime:
+def runtime_for(
+    device: str, threads: int, precision: Precision, cache_dir: Path | None = None, *, allow_slow: bool = False
+) -> Runtime:
     """`resolve_runtime` with a memory: what `auto` means here is measured once, so that two runs side by side, or one
-    on a busy day, do not come to different precisions. Raises UsageError for a device that is not there."""
-    return resolve_runtime(device, threads, precision, lambda: _remembered_gain(cache_folder(cache_dir) / FILE))
+    on a busy day, do not come to different precisions. Raises UsageError as it does."""
+    gain = lambda: _remembered_gain(cache_folder(cache_dir) / FILE)  # noqa: E731
+    return resolve_runtime(device, threads, precision, gain, allow_slow=allow_slow)
 
 
 def _remembered_gain(path: Path) -> float:

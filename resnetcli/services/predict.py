@@ -49,7 +49,7 @@ def predict(
     `on_prediction` each prediction goes there, in the order of the paths, and none is kept for the result. Raises
     CheckpointError, UsageError, DataError where there is no picture at all.
     """
-    runtime = runtime_for(config.device, config.threads, config.precision)
+    runtime = runtime_for(config.device, config.threads, config.precision, allow_slow=config.allow_slow)
     checkpoint, trained = open_network(config.checkpoint, on_event)
     header = checkpoint.header
     network = for_inference(trained, runtime)

@@ -1,5 +1,6 @@
 import pytest
 
+from resnetcli.errors import UsageError
 from resnetcli.services import machine
 from resnetcli.services.machine import FILE, runtime_for
 
@@ -50,3 +51,13 @@ def test_a_damaged_memory_is_measured_anew_and_mended(measured, tmp_path, damage
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_measurement(measured, tmp_path):
     (tmp_path / "file").write_text("")
     assert runtime_for("cpu", 0, "auto", tmp_path / "file").precision == "bf16"
+
+
+def test_bf16_that_is_said_is_held_against_the_same_memory(measured, tmp_path):
+    assert runtime_for("cpu", 0, "bf16", tmp_path).precision == "bf16"
+    assert measured == [2.0]
+    (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace("2.0", "0.03"))
+    with pytest.raises(UsageError, match="about 33 times slower"):
+        runtime_for("cpu", 0, "bf16", tmp_path)
+    assert runtime_for("cpu", 0, "bf16", tmp_path, allow_slow=True).precision == "bf16"
+    assert measured == [2.0]
