@@ -15,7 +15,7 @@ from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
 from resnetcli.cli.suggest import suggestion
 from resnetcli.config import base, commands, train
 from resnetcli.config.base import ENV_PREFIX, Config
-from resnetcli.config.train import TrainConfig
+from resnetcli.config.train import ADDED_LATER, BUDGET_DECIDES, TrainConfig
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 
@@ -78,15 +78,32 @@ def resolve_as_train(model: type[T], given: Given, config_file: Path | None) -> 
     name = TrainConfig.model_fields["recipe"].default if stated is None else stated
     if not isinstance(name, str):
         raise UsageError(f"recipe = {name!r} {_place(file, 'recipe')}: must be the name of a recipe or a TOML file")
-    if file is not None and file.values.keys() >= TrainConfig.model_fields.keys():
+    if file is not None and file.values.keys() >= TrainConfig.model_fields.keys() - set(ADDED_LATER):
         # The config.json of a run says everything: it must keep working where its recipe file has moved or changed.
         if "recipe" in given.flags and name != file.values["recipe"]:
             raise UsageError(
                 f"--recipe {name}: {file.name} sets every value, so that the recipe would change nothing",
                 "leave out --recipe or --config",
             )
-        return _merge(model, given, file, recipe=None)
-    return _merge(model, given, file, read_recipe(name))
+        return _one_length(*_merge(model, given, file, recipe=None))
+    return _one_length(*_merge(model, given, file, read_recipe(name)))
+
+
+def _one_length(config: T, origins: dict[str, Origin]) -> tuple[T, dict[str, Origin]]:
+    """A budget or a number of epochs, whichever was said in the stronger place. Raises UsageError where a budget is
+    told in its own place, or a stronger one, what it has to choose."""
+    if config.budget is None:
+        return config, origins
+    strength = get_args(Origin)[::-1].index
+    if strength(origins["epochs"]) > strength(origins["budget"]):
+        return config.model_copy(update={"budget": None}), {**origins, "budget": origins["epochs"]}
+    for name in BUDGET_DECIDES:
+        if strength(origins[name]) >= strength(origins["budget"]):
+            raise UsageError(
+                f"--budget {config.budget:g} beside {option_name(name)} {getattr(config, name)}: a budget chooses it",
+                f"leave out --budget or {option_name(name)}",
+            )
+    return config, origins
 
 
 def option_name(name: str) -> str:

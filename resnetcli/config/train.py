@@ -31,6 +31,12 @@ RESUMABLE = (
 )
 """What may change when a run goes on: where it computes and stores, never what it computes."""
 
+BUDGET_DECIDES = ("epochs", "start_size_until")
+"""What `budget` chooses, so that it cannot be said beside it."""
+
+ADDED_LATER = ("allow_slow", "budget")
+"""Settings that the config.json of an earlier version does not have. Each means what that version did by default."""
+
 
 class TrainConfig(ComputeOptions, DataOptions):
     """One training run, completely: the same config, machine and thread count give the same weights."""
@@ -39,6 +45,16 @@ class TrainConfig(ComputeOptions, DataOptions):
         DEFAULT_RECIPE, "Named settings to start from, or a TOML file with such settings.", panel="Run"
     )
     epochs: int = option(10, "Passes over the training images.", panel="Run", unit="epochs", ge=1, le=MAX_EPOCHS)
+    budget: float | None = option(
+        None,
+        "As good as so many minutes allow on this machine, from data at hand to the printed result: measures a few "
+        "steps, and chooses --epochs and how many of them have small images. Another program beside it makes the run "
+        "longer.",
+        panel="Run",
+        unit="minutes",
+        gt=0,
+        le=1e6,
+    )
     seed: int = option(
         0, "Seed of the initial weights, the order and the augmentation.", panel="Run", ge=0, le=2**63 - 1
     )

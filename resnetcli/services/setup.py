@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -30,11 +31,13 @@ from resnetcli.services.networks import MEAN, STD, build, channels_last, open_an
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All parts of a run. `val` holds the images and the labels of the validation split, which may be empty."""
+    """All parts of a run. `val` holds the images and the labels of the validation split, which may be empty; `began` is
+    when the data were at hand, by the monotonic clock."""
 
     config: TrainConfig
     runtime: Runtime
     dataset: Dataset
+    began: float
     network: ResNet
     trainer: Trainer
     train_images: int
@@ -42,13 +45,16 @@ class Setup:
     header: ModelHeader
 
 
-def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
-    """A run from its first step; with `init`, its network is the checkpoint's, variant and all.
+def prepare_new(config: TrainConfig, on_event: OnEvent, dataset: Dataset | None = None) -> Setup:
+    """A run from its first step; with `init`, its network is the checkpoint's, variant and all. `dataset`: the one that
+    the config names, where it is loaded already.
 
     What the config leaves to the machine is decided here and written into `Setup.config`, and where the weights come
     from into the header.
     """
-    runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
+    runtime = runtime_for(
+        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
+    )
     start = None if config.init is None else open_any(config.init, on_event)
     variant = config.shortcut
     lineage: tuple[Ancestor, ...] = ()
@@ -67,11 +73,11 @@ def prepare_new(config: TrainConfig, on_event: OnEvent) -> Setup:
     seed_everything(config.seed)
     if start is None:
         network = channels_last(ResNet(shortcut=config.shortcut, branch_scale=config.branch_scale))
-        return prepare(config, runtime, network, Normalization(mean=MEAN, std=STD), on_event)
+        return prepare(config, runtime, network, Normalization(mean=MEAN, std=STD), on_event, dataset)
     network = build(start)
     if config.optimizer == "muon":
         rescale_for_muon(network)
-    setup = prepare(config, runtime, network, start.header.normalization, on_event)
+    setup = prepare(config, runtime, network, start.header.normalization, on_event, dataset)
     setup = replace(setup, header=setup.header.model_copy(update={"lineage": lineage}))
     warn_of_known_images(setup, on_event)
     return setup
@@ -86,10 +92,16 @@ def warn_of_known_images(setup: Setup, on_event: OnEvent) -> None:
 
 
 def prepare(
-    config: TrainConfig, runtime: Runtime, network: ResNet, normalization: Normalization, on_event: OnEvent
+    config: TrainConfig,
+    runtime: Runtime,
+    network: ResNet,
+    normalization: Normalization,
+    on_event: OnEvent,
+    dataset: Dataset | None = None,
 ) -> Setup:
     """Data, batches and trainer for a plain channels_last `network`, wired together."""
-    dataset = load_dataset(config, on_event)
+    dataset = dataset or load_dataset(config, on_event)
+    began = time.monotonic()
     if network.head.out_features != len(dataset.classes):
         raise CheckpointError(
             f"{config.init}: {network.head.out_features} classes, but {dataset.name} has {len(dataset.classes)}",
@@ -126,7 +138,7 @@ def prepare(
     )
     trainer = make_trainer(network, images[kept], labels[kept], normalize, config, runtime)
     val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
-    return Setup(config, runtime, dataset, network, trainer, len(kept), (val_batches, labels[val]), header)
+    return Setup(config, runtime, dataset, began, network, trainer, len(kept), (val_batches, labels[val]), header)
 
 
 def make_trainer(

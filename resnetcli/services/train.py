@@ -32,25 +32,30 @@ from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
 from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
+from resnetcli.services.budget import prepare_run
 from resnetcli.services.evaluate import measure, select_split
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
-from resnetcli.services.setup import Setup, prepare, prepare_new, warn_of_known_images
+from resnetcli.services.setup import Setup, prepare, warn_of_known_images
 
 
 def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Trains from the start. Raises any error of the tree; on a signal `Interrupted`, after what was done is saved."""
     check_run_folder(config)
-    setup = prepare_new(config, on_event)
+    setup = prepare_run(config, on_event)
     with stop.deferred():
         run_dir = new_run_folder(config)
         with RunLock(run_dir):
             check_still_unused(run_dir)
             manager = CheckpointManager(run_dir, config.keep_last)
             storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
-            return _run(setup, run_dir, manager, stop, on_event)
+            result = _run(setup, run_dir, manager, stop, on_event)
+    if config.budget is not None and result.measured is not None:
+        minutes = (time.monotonic() - setup.began) / 60
+        on_event(Notice(f"took {minutes:.1f} of {config.budget:g} minutes"))
+    return result
 
 
 def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
@@ -76,7 +81,9 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
 
 def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEvent) -> Setup:
     """The parts of a run, as they were when `snapshot` was saved in `folder`. Raises CheckpointError."""
-    runtime = runtime_for(config.device, config.threads, config.precision, config.cache_dir)
+    runtime = runtime_for(
+        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
+    )
     _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)

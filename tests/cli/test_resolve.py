@@ -176,7 +176,7 @@ def _any_value(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def _configs(draw: st.DrawFn) -> TrainConfig:
     names = draw(st.sets(st.sampled_from(sorted(TrainConfig.model_fields)), max_size=6))
-    values = {name: draw(_any_value(name)) for name in names}
+    values = {name: draw(_any_value(name)) for name in names - {"budget"}}  # a run's config says what it came to
     try:
         return TrainConfig.model_validate(values)
     except ValueError:  # a combination that does not hold
@@ -225,3 +225,43 @@ def test_a_settings_file_of_anything_is_a_config_or_an_error_of_one_line(
         message = error.message
     assert "Traceback" not in message
     assert len(message) < 5000
+
+
+BUDGETS = [  # flags, environment, --config, the recipe's own: what decides, budget or epochs
+    ({"budget": "15"}, {}, "", "epochs = 50", "budget"),
+    ({"budget": "15"}, {}, "epochs = 5", "", "budget"),
+    ({"budget": "15"}, {"epochs": "5"}, "", "", "budget"),
+    ({"epochs": "5"}, {"budget": "15"}, "", "", "epochs"),
+    ({}, {"epochs": "5"}, "budget = 15", "", "epochs"),
+    ({}, {}, "epochs = 5", "budget = 15", "epochs"),
+    ({}, {}, "", "budget = 15", "budget"),
+    ({"budget": "15", "epochs": "5"}, {}, "", "", None),
+    ({}, {"budget": "15", "epochs": "5"}, "", "", None),
+    ({}, {}, "budget = 15\nepochs = 5", "", None),
+    ({"budget": "15", "start_size_until": "0.5"}, {}, "", "", None),
+    ({"start_size_until": "0.5"}, {"budget": "15"}, "", "", None),
+]
+
+
+@pytest.mark.parametrize(("flags", "environment", "file", "recipe_text", "decides"), BUDGETS)
+def test_a_budget_and_a_number_of_epochs_exclude_each_other_where_they_are_said_as_strongly(
+    flags: dict[str, str], environment: dict[str, str], file: str, recipe_text: str, decides: str | None, tmp_path: Path
+) -> None:
+    given = Given({"recipe": _write(tmp_path / "r.toml", recipe_text), **flags}, environment)
+    path = Path(_write(tmp_path / "c.toml", file))
+    if decides is None:
+        with pytest.raises(UsageError, match=r"--budget 15 beside --.*: a budget chooses it"):
+            resolve_train(given, path)
+        return
+    config, _ = resolve_train(given, path)
+    assert config.budget == (15 if decides == "budget" else None)
+    if decides == "epochs":
+        assert config.epochs == 5
+
+
+def test_the_config_of_an_earlier_version_still_says_everything(tmp_path: Path) -> None:
+    """It has no budget and no allow_slow, and its recipe may be gone."""
+    config = TrainConfig(recipe="gone.toml", epochs=7).model_dump(mode="json")
+    del config["budget"], config["allow_slow"]
+    again, _ = resolve_train(Given(), Path(_write(tmp_path / "config.json", json.dumps(config))))
+    assert again == TrainConfig(recipe="gone.toml", epochs=7)
