@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from resnetcli.config.base import DataOptions
 from resnetcli.data.cifar10 import Dataset
@@ -14,3 +17,12 @@ from resnetcli.events import ignore
 def cifar10() -> Dataset:
     """All of CIFAR-10, from the user's cache; fetched into it on first use."""
     return load_dataset(DataOptions(), ignore)
+
+
+@pytest.fixture(autouse=True)
+def threads_of_torch() -> Iterator[None]:
+    """A command sets them for its whole process, which here has other tests to run."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from resnetcli.models import resnet
+
 
 def unit(in_channels: int, out: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out, kernel, stride, padding), nn.BatchNorm2d(out), nn.ReLU())
@@ -35,14 +37,12 @@ class ForeignNet(nn.Module):
         super().__init__()
         p = variant == "projection"
         self.layer1 = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.layer2 = nn.Sequential(
-            *[ForeignBlock(i, 64, 256, d, p) for i, d in ((64, False), (256, False), (256, True))]
-        )
-        self.layer3 = nn.Sequential(
-            *[ForeignBlock(i, 128, 512, d, p) for i, d in ((256, False), (512, False), (512, False), (512, True))]
-        )
-        self.layer4 = nn.Sequential(*[ForeignBlock(i, 256, 1024, False, p) for i in (512, *[1024] * 5)])
-        self.fc = nn.Linear(1024, 10)
+        for name, count, in_channels, mid, out, halves in resnet.STAGES:
+            blocks = [
+                ForeignBlock(out if i else in_channels, mid, out, halves and i == count - 1, p) for i in range(count)
+            ]
+            setattr(self, name, nn.Sequential(*blocks))
+        self.fc = nn.Linear(out, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

@@ -14,7 +14,7 @@ from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.results.bench import BenchResult
 
 INFER_OPTIONS = ("shortcut", "rounds", "seconds", "device", "threads", "precision", "allow_slow")
-TRAIN_OPTIONS = (*INFER_OPTIONS, "recipe", "optimizer", "batch_size")
+TRAIN_OPTIONS = (*INFER_OPTIONS, "recipe", "optimizer", "batch_size", "start_size")
 """Settings of a run that decide its speed most; the others are those of the recipe or of --config."""
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
     epilog=examples(
         "resnetcli bench train",
         "resnetcli bench train --precision fp32 --rounds 9",
+        "resnetcli bench train --start-size 32",
         "resnetcli bench train --recipe seed --threads 1",
         "resnetcli bench train --json | jq .ratio",
     )

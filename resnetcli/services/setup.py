@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from torch import Tensor
@@ -37,12 +37,12 @@ class Setup:
     config: TrainConfig
     runtime: Runtime
     dataset: Dataset
-    began: float
     network: ResNet
     trainer: Trainer
     train_images: int
     val: tuple[EvalBatches, Tensor]
     header: ModelHeader
+    began: float = field(default_factory=time.monotonic)
 
 
 def prepare_new(config: TrainConfig, on_event: OnEvent, dataset: Dataset | None = None) -> Setup:
@@ -138,7 +138,7 @@ def prepare(
     )
     trainer = make_trainer(network, images[kept], labels[kept], normalize, config, runtime)
     val_batches = EvalBatches(images[val].to(device), inference_rows(device), normalize)
-    return Setup(config, runtime, dataset, began, network, trainer, len(kept), (val_batches, labels[val]), header)
+    return Setup(config, runtime, dataset, network, trainer, len(kept), (val_batches, labels[val]), header, began)
 
 
 def make_trainer(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resnetcli.checkpoints.manager import newest_intact
-from tests.services.conftest import run  # noqa: F401  # a fixture
+from tests.services.conftest import network_of_test, run  # noqa: F401  # fixtures
 from tests.services.test_replay import copy, rewrite  # noqa: F401
 
 Cli = Callable[..., Any]

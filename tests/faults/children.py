@@ -14,13 +14,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
-
-SMALL_STAGES = (("layer2", 1, 64, 4, 8, True), ("layer3", 1, 8, 4, 8, True), ("layer4", 1, 8, 4, 16, False))
-"""A network of three blocks in place of thirteen, where the property is about everything else."""
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -30,6 +28,7 @@ _context.set_forkserver_preload(
         *(f"resnetcli.services.{name}" for name in ("train", "evaluate", "predict", "checkpoints", "dry_run")),
         *(f"resnetcli.reporting.{name}" for name in ("tables", "files", "errors", "live", "plots")),
         "tests.faults.children",
+        "tests.small",
     ]
 )
 
@@ -139,11 +138,10 @@ def _child(
         if name.startswith("RESNETCLI_"):
             del os.environ[name]
     from resnetcli.cli.main import main
-    from resnetcli.models import inference, resnet
     from resnetcli.reporting import plots
+    from tests.small import small_network
 
     if small:
-        resnet.STAGES = inference.STAGES = SMALL_STAGES
         for name in ("history_png", "confusion_png", "calibration_png"):
             setattr(plots, name, lambda result: b"drawn")  # drawing takes longer than training does
     if prepare is not None:
@@ -151,8 +149,9 @@ def _child(
     sys.argv = ["resnetcli", *argv]
     watch = Watch(moment)
     try:
-        watch.start()
-        main()
+        with small_network() if small else nullcontext():
+            watch.start()
+            main()
     finally:
         sys.setprofile(None)
         Path(f"{files}.json").write_text(json.dumps(watch.report()))

@@ -7,8 +7,8 @@ python -m tests.faults.table faults.jsonl --each     a line for each fault and o
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -85,5 +85,15 @@ def _markdown(rows: list[tuple[str, str, int]]) -> str:
 
 
 if __name__ == "__main__":
-    read = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
-    print(each(read) if "--each" in sys.argv else table(read))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.table",
+        description="Draws what the fault tests did, from the file that RESNETCLI_FAULTS=FILE python -m pytest "
+        "tests/faults has written.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--each", action="store_true", help="a line for each fault and outcome, not for each kind")
+    given = parser.parse_args()
+    if not given.file.is_file():
+        parser.error(f"{given.file}: no such file")
+    read = given.file.read_text(encoding="utf-8").splitlines()
+    print(each(read) if given.each else table(read))

@@ -21,6 +21,7 @@ from resnetcli.models.work import inference_flops, training_flops
 from resnetcli.services import bench, plain, turns
 from resnetcli.services.networks import MEAN, STD
 
+pytestmark = pytest.mark.whole_network
 CPU = Runtime(torch.device("cpu"), "fp32", 1)
 TINY = {"rounds": 3, "seconds": 1e-4, "threads": 1}
 

@@ -103,6 +103,7 @@ def test_a_rounded_copy_says_so_wherever_it_is_described_and_answers_almost_alik
         torch.testing.assert_close(small.eval()(images), whole.eval()(images), rtol=0.05, atol=0.05)
 
 
+@pytest.mark.whole_network
 def test_the_packaged_weights_are_shown_verified_and_exported_by_their_name(tmp_path):
     shown = show(PRETRAINED).checkpoints[0]
     assert (shown.path, shown.kind) == (PRETRAINED, "packaged")

@@ -12,6 +12,7 @@ from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.networks import open_network
 from tests.foreign import lived_in
+from tests.small import small_network
 
 
 def compared(a, b, on_event=ignore, **settings):
@@ -26,7 +27,8 @@ def flattered(events):
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
     path = tmp_path_factory.mktemp("foreign") / "resnet50_epoch285.ckpt"
-    torch.save(lived_in("identity").state_dict(), path)
+    with small_network():
+        torch.save(lived_in("identity").state_dict(), path)
     return path
 
 

@@ -117,6 +117,7 @@ def test_without_a_data_set_the_one_of_the_checkpoint_is_taken(run):
     assert (result.protocol.data, result.scores.images) == ("cifar10-mini", 200)
 
 
+@pytest.mark.whole_network
 def test_without_a_checkpoint_the_packaged_weights_are_measured():
     result = evaluate(EvaluateConfig(data="cifar10-mini"), on_event=ignore)
     assert (result.checkpoint, result.scores.images) == ("pretrained", 500)

@@ -7,6 +7,7 @@ from resnetcli.services.inspect import inspect
 from tests.foreign import lived_in
 
 
+@pytest.mark.whole_network
 @pytest.mark.parametrize(
     ("shortcut", "convolutions", "parameters", "mmacs"),
     [("identity", 45, 8_882_762, 59.16), ("projection", 53, 14_728_266, 92.7)],
@@ -37,6 +38,7 @@ def test_a_checkpoint_is_described_with_where_it_came_from(run):
     assert 2 < info.strangeness_threshold < 10
 
 
+@pytest.mark.whole_network
 def test_without_checkpoint_and_variant_the_packaged_weights_are_described():
     result = inspect(InspectConfig(), on_event=ignore)
     assert (result.checkpoint.path, result.checkpoint.kind) == ("pretrained", "packaged")
@@ -46,6 +48,7 @@ def test_without_checkpoint_and_variant_the_packaged_weights_are_described():
     assert bare.layers == result.layers
 
 
+@pytest.mark.whole_network
 def test_a_foreign_checkpoint_shows_its_variant(tmp_path):
     torch.save(lived_in("projection").state_dict(), tmp_path / "p.ckpt")
     result = inspect(InspectConfig(checkpoint=str(tmp_path / "p.ckpt"), batch_size=4), on_event=ignore)

@@ -30,12 +30,14 @@ from resnetcli.services.run_folder import new_run_folder
 from resnetcli.services.train import resume, train
 from tests.foreign import lived_in
 from tests.services.runs import short_config, short_run
+from tests.small import small_network
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     events = []
-    result = short_run(tmp_path_factory.mktemp("whole"), events.append, name="whole")
+    with small_network():
+        result = short_run(tmp_path_factory.mktemp("whole"), events.append, name="whole")
     return result, events
 
 
@@ -45,7 +47,8 @@ GROWING = {"start_size": 24, "cutout": 8, "cutmix": 1.0}
 @pytest.fixture(scope="module")
 def growing(tmp_path_factory):
     events = []
-    return short_run(tmp_path_factory.mktemp("growing"), events.append, name="growing", **GROWING), events
+    with small_network():
+        return short_run(tmp_path_factory.mktemp("growing"), events.append, name="growing", **GROWING), events
 
 
 def assert_same_end(run_a, run_b):
@@ -197,6 +200,7 @@ def test_a_final_run_trains_on_everything_and_reports_its_last_epoch(tmp_path):
     assert snapshot.header.appearance is None  # 64 images are too few
 
 
+@pytest.mark.whole_network
 def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_path):
     path = tmp_path / "f.ckpt"
     torch.save(lived_in("projection").state_dict(), path)
@@ -211,6 +215,7 @@ def test_a_run_starts_from_a_foreign_checkpoint_and_takes_over_its_variant(tmp_p
     assert result.steps == 4
 
 
+@pytest.mark.whole_network
 def test_a_run_starts_from_the_packaged_weights_by_their_name(tmp_path):
     events = []
     result = short_run(tmp_path, events.append, name="tuned", init="pretrained", epochs=1, lr=1e-4)
@@ -221,10 +226,11 @@ def test_a_run_starts_from_the_packaged_weights_by_their_name(tmp_path):
     assert "test_top1" not in header.metrics
 
 
+@pytest.mark.whole_network
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
 def test_a_run_that_hardly_learns_answers_as_the_weights_that_it_started_from(tmp_path, optimizer):
     rates = {"optimizer": optimizer, "lr": 1e-9, "sgd_lr": 1e-9, "lookahead": 0}
-    result = short_run(tmp_path, name="still", init="pretrained", epochs=1, limit_train=640, batch_size=64, **rates)
+    result = short_run(tmp_path, name="still", init="pretrained", epochs=1, limit_train=64, batch_size=32, **rates)
     assert result.measured.scores.top1.value > 0.8
 
 
