@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import resnetcli  # noqa: F401  # before torch: it says how OpenMP's threads wait
+
+# isort: split
 import pytest
 import torch
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from resnetcli.models import resnet
-
 
 def unit(in_channels: int, out: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out, kernel, stride, padding), nn.BatchNorm2d(out), nn.ReLU())
@@ -32,27 +30,36 @@ class ForeignBlock(nn.Module):
         return self.layer(x) + shortcut
 
 
+Stages = dict[str, list[tuple[int, int, int, bool]]]
+
+WHOLE: Stages = {
+    "layer2": [(i, 64, 256, d) for i, d in ((64, False), (256, False), (256, True))],
+    "layer3": [(i, 128, 512, d) for i, d in ((256, False), (512, False), (512, False), (512, True))],
+    "layer4": [(i, 256, 1024, False) for i in (512, *[1024] * 5)],
+}
+"""Blocks of each stage: channels in, in the middle and out, and whether it halves the map."""
+SMALL: Stages = {"layer2": [(64, 4, 8, True)], "layer3": [(8, 4, 8, True)], "layer4": [(8, 4, 16, False)]}
+"""Those of tests/small.py."""
+
+
 class ForeignNet(nn.Module):
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: str, stages: Stages = WHOLE) -> None:
         super().__init__()
         p = variant == "projection"
         self.layer1 = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        for name, count, in_channels, mid, out, halves in resnet.STAGES:
-            blocks = [
-                ForeignBlock(out if i else in_channels, mid, out, halves and i == count - 1, p) for i in range(count)
-            ]
-            setattr(self, name, nn.Sequential(*blocks))
-        self.fc = nn.Linear(out, 10)
+        for name, blocks in stages.items():
+            setattr(self, name, nn.Sequential(*[ForeignBlock(i, mid, out, d, p) for i, mid, out, d in blocks]))
+        self.fc = nn.Linear(stages["layer4"][-1][2], 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(nn.functional.avg_pool2d(x, 2).flatten(1))
 
 
-def lived_in(variant: str, seed: int = 0) -> ForeignNet:
+def lived_in(variant: str, seed: int = 0, stages: Stages = WHOLE) -> ForeignNet:
     """A foreign network whose every number differs from its initial value, as after training."""
     torch.manual_seed(seed)
-    net = ForeignNet(variant)
+    net = ForeignNet(variant, stages)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):

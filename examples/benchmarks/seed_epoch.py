@@ -16,6 +16,9 @@ import sys
 import tempfile
 import time
 
+import resnetcli  # noqa: F401  # before torch: it says how OpenMP's threads wait, and shall say it to all alike
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset

@@ -19,6 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import resnetcli  # noqa: F401  # before torch: it says how OpenMP's threads wait, and shall say it to all alike
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -85,25 +85,8 @@ def resolve_as_train(model: type[T], given: Given, config_file: Path | None) -> 
                 f"--recipe {name}: {file.name} sets every value, so that the recipe would change nothing",
                 "leave out --recipe or --config",
             )
-        return _one_length(*_merge(model, given, file, recipe=None))
-    return _one_length(*_merge(model, given, file, read_recipe(name)))
-
-
-def _one_length(config: T, origins: dict[str, Origin]) -> tuple[T, dict[str, Origin]]:
-    """A budget or a number of epochs, whichever was said in the stronger place. Raises UsageError where a budget is
-    told in its own place, or a stronger one, what it has to choose."""
-    if config.budget is None:
-        return config, origins
-    strength = get_args(Origin)[::-1].index
-    if strength(origins["epochs"]) > strength(origins["budget"]):
-        return config.model_copy(update={"budget": None}), {**origins, "budget": origins["epochs"]}
-    for name in BUDGET_DECIDES:
-        if strength(origins[name]) >= strength(origins["budget"]):
-            raise UsageError(
-                f"--budget {config.budget:g} beside {option_name(name)} {getattr(config, name)}: a budget chooses it",
-                f"leave out --budget or {option_name(name)}",
-            )
-    return config, origins
+        return _merge(model, given, file, recipe=None)
+    return _merge(model, given, file, read_recipe(name))
 
 
 def option_name(name: str) -> str:
@@ -156,12 +139,32 @@ def _merge(
         for name, value in layer.items():
             values[name] = value
             origins[name] = origin
+    places = {"file": file, "recipe": recipe}
+    if values.get("budget") is not None:
+        _budget_or_epochs(model, values, origins, places)
     try:
         return model.model_validate(values), origins
     except ValidationError as error:
-        places = {"file": file, "recipe": recipe}
         problems = [_problem(model, details, values, origins, places) for details in error.errors(include_url=False)]
         raise UsageError("; ".join(dict.fromkeys(text for text, _ in problems)), problems[0][1]) from None
+
+
+def _budget_or_epochs(
+    model: type[Config],
+    values: dict[str, object],
+    origins: dict[str, Origin],
+    places: Mapping[str, SettingsFile | None],
+) -> None:
+    """Drops a budget where epochs were said in a stronger place. Raises UsageError where a budget is told in its own
+    place, or a stronger one, what it has to choose."""
+    strength = get_args(Origin)[::-1].index
+    if strength(origins["epochs"]) > strength(origins["budget"]):
+        values["budget"], origins["budget"] = None, origins["epochs"]
+        return
+    for name in BUDGET_DECIDES:
+        if strength(origins[name]) >= strength(origins["budget"]):
+            budget, other = (_label(model, n, values[n], origins[n], places) for n in ("budget", name))
+            raise UsageError(f"{budget} beside {other}: a budget chooses it", "leave out one of them")
 
 
 def _check_keys(model: type[Config], source: SettingsFile) -> None:
@@ -188,15 +191,8 @@ def _problem(
     info = model.model_fields[name]
     if details["type"] == "missing":
         return f"{name.replace('_', ' ')}: nothing given", ""
-    origin, value = origins[name], values[name]
-    if origin == "flag":
-        label = f"{option_name(name)} {value}"
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("argument"):
-            label = f"{name.upper()} {value}"
-    elif origin == "environment":
-        label = f"{environment_name(name)}={value}"
-    else:
-        label = f"{name} = {value!r} {_place(places[origin], name)}"
+    value = values[name]
+    label = _label(model, name, value, origins[name], places)
     # Those of `Literal[…]`, and of `Literal[…] | None` too.
     parts = (info.annotation, *get_args(info.annotation))
     choices = [choice for part in parts for choice in get_args(part) if isinstance(choice, str)]
@@ -204,6 +200,19 @@ def _problem(
         return f"{label}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}", ""
     hint = info.description or "" if details["type"] == "string_pattern_mismatch" else ""
     return f"{label}: {_requirement(details)}", hint
+
+
+def _label(
+    model: type[Config], name: str, value: object, origin: Origin, places: Mapping[str, SettingsFile | None]
+) -> str:
+    """A setting as its option, variable or key said it."""
+    if origin == "flag":
+        extra = model.model_fields[name].json_schema_extra
+        argument = isinstance(extra, dict) and extra.get("argument")
+        return f"{name.upper() if argument else option_name(name)} {value}"
+    if origin == "environment":
+        return f"{environment_name(name)}={value}"
+    return f"{name} = {value!r} {_place(places[origin], name)}"
 
 
 def _requirement(details: Any) -> str:

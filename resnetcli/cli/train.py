@@ -27,6 +27,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command(
     epilog=examples(
         "resnetcli train",
+        "resnetcli train --budget 15",
         "resnetcli train --epochs 20 --seed 1 --name twenty",
         "resnetcli train --resume runs/twenty",
         "resnetcli train --recipe seed --init pretrained --epochs 1",

@@ -35,11 +35,12 @@ BUDGET_DECIDES = ("epochs", "start_size_until")
 """What `budget` chooses, so that it cannot be said beside it."""
 
 ADDED_LATER = ("allow_slow", "budget")
-"""Settings that the config.json of an earlier version does not have. Each means what that version did by default."""
+"""Settings that the config.json of an earlier version does not have; their defaults stand in for them."""
 
 
 class TrainConfig(ComputeOptions, DataOptions):
-    """One training run, completely: the same config, machine and thread count give the same weights."""
+    """One training run, completely: the same config, machine and thread count give the same weights. Only a budget is
+    open: it becomes epochs when the run starts."""
 
     recipe: str = option(
         DEFAULT_RECIPE, "Named settings to start from, or a TOML file with such settings.", panel="Run"
@@ -47,9 +48,8 @@ class TrainConfig(ComputeOptions, DataOptions):
     epochs: int = option(10, "Passes over the training images.", panel="Run", unit="epochs", ge=1, le=MAX_EPOCHS)
     budget: float | None = option(
         None,
-        "As good as so many minutes allow on this machine, from data at hand to the printed result: measures a few "
-        "steps, and chooses --epochs and how many of them have small images. Another program beside it makes the run "
-        "longer.",
+        "Time for the run, from data at hand to the printed result: times a few steps on this machine, then chooses "
+        "--epochs and how many of them begin with images of --start-size. An estimate; --max-time is a limit.",
         panel="Run",
         unit="minutes",
         gt=0,
@@ -242,7 +242,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     def _settings_agree(self) -> TrainConfig:
         if self.batch_size % self.grad_accum:
             raise ValueError(f"grad_accum {self.grad_accum} does not divide batch_size {self.batch_size}")
-        if self.warmup_epochs > self.epochs:
+        if self.warmup_epochs > self.epochs and self.budget is None:  # a budget chooses epochs to fit it
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than epochs {self.epochs}")
         if self.patience and not self.val_fraction:
             raise ValueError(f"patience {self.patience} needs validation images, and val_fraction is 0")

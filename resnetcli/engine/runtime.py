@@ -6,23 +6,17 @@ import ctypes
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from resnetcli import __version__
 from resnetcli.config.base import Precision
+from resnetcli.engine.precision import BF16_MIN_ACCEPTED_GAIN, BF16_MIN_GAIN, measure_bf16_gain
 from resnetcli.errors import UsageError
-
-BF16_MIN_GAIN = 1.3
-"""How much faster than fp32 bf16 must be on a CPU before it is chosen: below this, rounding buys nothing."""
-BF16_REFUSED = 0.5
-"""Below this gain a CPU emulates bf16, and a run that asks for it does so by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +55,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def measure_bf16_gain() -> float:
-    """How many times faster than fp32 this CPU is in bf16, at a convolution and a product of the network's (0.2 s).
-
-    Flags of the processor say what it can do, not how fast this build of torch does it, and some builds are many times
-    slower in bf16. A processor without bf16 takes seconds for that product, and is known by a small one (0.2 s). The
-    best of several turns counts: other work on the machine only ever slows a turn down.
-    """
-    small = _bf16_gain(_small_product)
-    return small if small < 1 / 3 else _bf16_gain(_convolution_and_product)
-
-
-def _bf16_gain(work: Callable[[torch.dtype], None]) -> float:
-    """How many times faster `work` is in bf16 than in fp32, in the best of five turns each."""
-    times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(5):
-        for dtype, seconds in times.items():
-            start = time.perf_counter()
-            work(dtype)
-            seconds.append(time.perf_counter() - start)
-    return min(times[torch.float32]) / min(times[torch.bfloat16])
-
-
-def _small_product(dtype: torch.dtype) -> None:
-    matrix = torch.ones(256, 256, dtype=dtype)
-    torch.mm(matrix, matrix)
-
-
-def _convolution_and_product(dtype: torch.dtype) -> None:
-    images = torch.ones(256, 128, 4, 4, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-    pixels = torch.ones(1024, 1024, dtype=dtype).requires_grad_()
-    matrix = torch.ones(256, 1024, dtype=dtype).requires_grad_()
-    F.conv2d(images, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
-    F.linear(pixels, matrix).sum().backward()  # type: ignore[no-untyped-call]
-
-
 def resolve_runtime(
     device: str,
     threads: int,
@@ -128,12 +86,17 @@ def resolve_runtime(
             case _:
                 pays = False
         precision = "bf16" if pays else "fp32"
-    elif precision == "bf16" and chosen.type == "cpu" and not allow_slow and (gain := bf16_gain()) < BF16_REFUSED:
+    elif precision == "bf16" and chosen.type == "cpu" and not allow_slow:
+        _check_bf16(bf16_gain())
+    return Runtime(chosen, precision, torch.get_num_threads())
+
+
+def _check_bf16(gain: float) -> None:
+    if gain < BF16_MIN_ACCEPTED_GAIN:
         raise UsageError(
             f"bf16 is about {1 / gain:.0f} times slower than fp32 on this processor ({processor_name()})",
-            "a new run: --precision fp32; one that is resumed keeps its precision; --allow-slow computes all the same",
+            "use --precision fp32, or --allow-slow to compute in bf16 all the same; a resumed run keeps its precision",
         )
-    return Runtime(chosen, precision, torch.get_num_threads())
 
 
 def keep_freed_memory() -> None:

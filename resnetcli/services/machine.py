@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from resnetcli.checkpoints import storage
 from resnetcli.config.base import Precision
 from resnetcli.data.cifar10 import cache_folder
-from resnetcli.engine.runtime import Runtime, measure_bf16_gain, processor_name, resolve_runtime
+from resnetcli.engine.precision import measure_bf16_gain
+from resnetcli.engine.runtime import Runtime, processor_name, resolve_runtime
 from resnetcli.errors import ResnetCliError
 
 FILE = "machine.json"
@@ -30,8 +31,11 @@ def runtime_for(
     device: str, threads: int, precision: Precision, cache_dir: Path | None = None, *, allow_slow: bool = False
 ) -> Runtime:
     """`resolve_runtime` with a memory: what `auto` means here is measured once, so that two runs side by side, or one
-    on a busy day, do not come to different precisions. Raises UsageError as it does."""
-    gain = lambda: _remembered_gain(cache_folder(cache_dir) / FILE)  # noqa: E731
+    on a busy day, do not come to different precisions. Raises UsageError as `resolve_runtime` does."""
+
+    def gain() -> float:
+        return _remembered_gain(cache_folder(cache_dir) / FILE)
+
     return resolve_runtime(device, threads, precision, gain, allow_slow=allow_slow)
 
 
@@ -44,7 +48,7 @@ def _remembered_gain(path: Path) -> float:
     gain = known.get(key, math.nan)
     if math.isfinite(gain) and gain > 0:
         return gain
-    gain = round(measure_bf16_gain(), 3)
+    gain = float(f"{measure_bf16_gain():.3g}")
     measurements = Measurements(bf16_gain=known | {key: gain})
     with contextlib.suppress(OSError, ResnetCliError):  # a cache that cannot be written costs the next run 0.2 s
         storage.write_file(path, measurements.model_dump_json(indent=2).encode(), parents=True)

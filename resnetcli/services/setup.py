@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from torch import Tensor
@@ -32,7 +32,7 @@ from resnetcli.services.networks import MEAN, STD, build, channels_last, open_an
 @dataclass(frozen=True, slots=True)
 class Setup:
     """All parts of a run. `val` holds the images and the labels of the validation split, which may be empty; `began` is
-    when the data were at hand, by the monotonic clock."""
+    the reading of the monotonic clock when the data were at hand."""
 
     config: TrainConfig
     runtime: Runtime
@@ -42,7 +42,7 @@ class Setup:
     train_images: int
     val: tuple[EvalBatches, Tensor]
     header: ModelHeader
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
 
 def prepare_new(config: TrainConfig, on_event: OnEvent, dataset: Dataset | None = None) -> Setup:

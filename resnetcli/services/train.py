@@ -32,19 +32,19 @@ from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
 from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
-from resnetcli.services.budget import prepare_run
+from resnetcli.services.budget import prepare_within_budget
 from resnetcli.services.evaluate import measure, select_split
 from resnetcli.services.history import write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
-from resnetcli.services.setup import Setup, prepare, warn_of_known_images
+from resnetcli.services.setup import Setup, prepare, prepare_new, warn_of_known_images
 
 
 def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Trains from the start. Raises any error of the tree; on a signal `Interrupted`, after what was done is saved."""
     check_run_folder(config)
-    setup = prepare_run(config, on_event)
+    setup = (prepare_new if config.budget is None else prepare_within_budget)(config, on_event)
     with stop.deferred():
         run_dir = new_run_folder(config)
         with RunLock(run_dir):
@@ -54,14 +54,14 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
             result = _run(setup, run_dir, manager, stop, on_event)
     if config.budget is not None and result.measured is not None:
         minutes = (time.monotonic() - setup.began) / 60
-        on_event(Notice(f"took {minutes:.1f} of {config.budget:g} minutes"))
+        on_event(Notice(f"took {minutes:.1f} of {config.budget:g} min"))
     return result
 
 
 def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Goes on where the newest intact checkpoint of `run` stands. `overrides` replaces what does not change results:
-    device, threads, max_time, save_every, keep_last and where data lies. Raises CheckpointError where there is
-    nothing to resume."""
+    device, threads, allow_slow, max_time, save_every, keep_last and where data lies. Raises CheckpointError where
+    there is nothing to resume."""
     if not run.is_dir() or not is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
     with RunLock(run):

@@ -154,7 +154,8 @@ def elsewhere(name: str, command: Sequence[str], environment: Mapping[str, str])
 
     `environment` is what this process began with. The tool sets the allocator, the determinism of cuDNN and the
     precision of products for its whole process, and another program has none of that; nor shall its memory count as
-    the tool's. Raises ResnetCliError where the process fails.
+    the tool's. How OpenMP's threads wait it inherits: else a busy machine would slow it down several times more than
+    the tool, and the ratio would say nothing of the arithmetic. Raises ResnetCliError where the process fails.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
         process = subprocess.Popen(

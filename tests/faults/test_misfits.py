@@ -25,6 +25,7 @@ from tests.faults.conftest import Broke
 from tests.faults.hostile import good_model, options, write_run
 from tests.foreign import lived_in
 from tests.services.runs import short_config, short_run
+from tests.small import small_network
 
 State = dict[str, Tensor]
 FAULT = "wrong variant, classes, missing, extra, misshapen keys, newer schema; also in training state"
@@ -130,13 +131,15 @@ def test_a_foreign_file_that_does_not_fit_is_refused(
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    result = short_run(tmp_path_factory.mktemp("runs"), name="a", epochs=1)
+    with small_network():
+        result = short_run(tmp_path_factory.mktemp("runs"), name="a", epochs=1)
     return newest_intact(Path(result.run_dir))[1]
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    return prepare_new(short_config(tmp_path_factory.mktemp("live"), epochs=1), ignore)
+    with small_network():
+        return prepare_new(short_config(tmp_path_factory.mktemp("live"), epochs=1), ignore)
 
 
 def first(state: State, part: str) -> str:

@@ -118,7 +118,7 @@ def train_tiny(run: str, acks: str) -> int:
     loop, header = trainer(config), ModelHeader(
         architecture=Architecture(), class_names=("a", "b"), normalization=NORMALIZATION, versions={"torch": "2"}
     )  # fmt: skip
-    setup = Setup(config, CPU, None, None, loop, 80, None, header)  # type: ignore[arg-type]
+    setup = Setup(config, CPU, None, None, loop, 80, None, header, 0.0)  # type: ignore[arg-type]
     images, labels = next(Batches()(99))
     Path(run).mkdir(exist_ok=True)
     with acknowledging(acks), RunLock(Path(run)):

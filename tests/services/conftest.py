@@ -11,7 +11,7 @@ from tests.small import small_network
 
 @pytest.fixture(autouse=True)
 def network_of_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The small network, but for tests marked `whole_network`: a step or a save of it costs a hundredth."""
+    """The small network, but for tests marked `whole_network`."""
     if request.node.get_closest_marker("whole_network"):
         yield
     else:

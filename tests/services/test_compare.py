@@ -11,8 +11,7 @@ from resnetcli.services.checkpoints import export
 from resnetcli.services.compare import compare
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.networks import open_network
-from tests.foreign import lived_in
-from tests.small import small_network
+from tests.foreign import SMALL, lived_in
 
 
 def compared(a, b, on_event=ignore, **settings):
@@ -27,8 +26,7 @@ def flattered(events):
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
     path = tmp_path_factory.mktemp("foreign") / "resnet50_epoch285.ckpt"
-    with small_network():
-        torch.save(lived_in("identity").state_dict(), path)
+    torch.save(lived_in("identity", stages=SMALL).state_dict(), path)
     return path
 
 
@@ -162,7 +160,7 @@ def test_a_split_that_neither_held_out_is_a_usage_error(foreign):
 
 
 def test_checkpoints_of_different_classes_are_refused_and_both_named(run, tmp_path):
-    state = lived_in("identity").state_dict()
+    state = lived_in("identity", stages=SMALL).state_dict()
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:7], state["fc.bias"][:7]
     torch.save(state, tmp_path / "seven.ckpt")
     with pytest.raises(CheckpointError) as caught:

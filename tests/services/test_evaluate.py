@@ -14,7 +14,7 @@ from resnetcli.events import Notice, Progress, ignore
 from resnetcli.services.checkpoints import export, show
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.predict import predict
-from tests.foreign import lived_in
+from tests.foreign import SMALL, lived_in
 
 
 def measured(checkpoint, on_event=ignore, **settings):
@@ -81,7 +81,7 @@ def test_test_time_augmentation_is_stated_and_changes_the_answers(run):
 
 def test_a_foreign_file_is_measured_with_a_notice_and_an_unknown_choice(tmp_path):
     path = tmp_path / "resnet50_epoch285.ckpt"
-    torch.save(lived_in("identity").state_dict(), path)
+    torch.save(lived_in("identity", stages=SMALL).state_dict(), path)
     events = []
     result = measured(path, events.append)
     assert result.protocol.chosen_by == "unknown"
@@ -92,7 +92,7 @@ def test_a_foreign_file_is_measured_with_a_notice_and_an_unknown_choice(tmp_path
 
 
 def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
-    state = lived_in("identity").state_dict()
+    state = lived_in("identity", stages=SMALL).state_dict()
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:7], state["fc.bias"][:7]
     torch.save(state, tmp_path / "seven.ckpt")
     with pytest.raises(CheckpointError, match=r"knows 7 classes .*, but cifar10-mini has 10"):
@@ -100,7 +100,7 @@ def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
 
 
 def test_answers_that_are_no_numbers_are_reported_by_no_command(tmp_path):
-    state = lived_in("identity").state_dict()
+    state = lived_in("identity", stages=SMALL).state_dict()
     state["fc.weight"].fill_(3e38)
     torch.save(state, tmp_path / "wild.ckpt")
     with pytest.raises(CheckpointError, match="its answers are not numbers, for 500 of 500 images") as caught:

@@ -17,7 +17,7 @@ from resnetcli.results.checkpoints import Calibration
 from resnetcli.services.evaluate import evaluate
 from resnetcli.services.networks import open_network
 from resnetcli.services.predict import predict
-from tests.foreign import lived_in
+from tests.foreign import SMALL, lived_in
 
 
 def predicted(run, *paths, stdin=None, seen=None, **settings):
@@ -95,7 +95,7 @@ def test_a_picture_unlike_the_validation_images_gets_a_notice_and_others_do_not(
 
 
 def test_a_checkpoint_that_knows_no_limits_calls_nothing_strange(exported, tmp_path):
-    torch.save(lived_in("identity").state_dict(), tmp_path / "f.ckpt")
+    torch.save(lived_in("identity", stages=SMALL).state_dict(), tmp_path / "f.ckpt")
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
     result = predicted(tmp_path / "f.ckpt", tmp_path / "black.png")
     assert (result.temperature, result.strangeness_threshold) == (None, None)

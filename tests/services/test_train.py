@@ -28,7 +28,7 @@ from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import MEAN, STD, for_inference, open_network
 from resnetcli.services.run_folder import new_run_folder
 from resnetcli.services.train import resume, train
-from tests.foreign import lived_in
+from tests.foreign import SMALL, lived_in
 from tests.services.runs import short_config, short_run
 from tests.small import small_network
 
@@ -112,6 +112,8 @@ def test_the_test_split_is_measured_once_at_the_end_on_the_best_checkpoint(whole
     assert result.measured.protocol.split == "test"
     assert result.measured.protocol.chosen_by == "val"
     assert result.measured.scores.images == 500
+    again = evaluate(EvaluateConfig(checkpoint=result.run_dir, split="test"), on_event=ignore)
+    assert again.scores == result.measured.scores
     best = max(result.history, key=lambda row: row.val_top1)
     assert result.checkpoint.endswith(f"step-{best.step:07d}")
 
@@ -230,7 +232,7 @@ def test_a_run_starts_from_the_packaged_weights_by_their_name(tmp_path):
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
 def test_a_run_that_hardly_learns_answers_as_the_weights_that_it_started_from(tmp_path, optimizer):
     rates = {"optimizer": optimizer, "lr": 1e-9, "sgd_lr": 1e-9, "lookahead": 0}
-    result = short_run(tmp_path, name="still", init="pretrained", epochs=1, limit_train=64, batch_size=32, **rates)
+    result = short_run(tmp_path, name="still", init="pretrained", epochs=1, limit_train=320, batch_size=32, **rates)
     assert result.measured.scores.top1.value > 0.8
 
 
@@ -296,7 +298,7 @@ def test_a_run_that_is_called_as_the_packaged_weights_is_measured_itself(tmp_pat
 
 def test_a_run_from_a_foreign_checkpoint_is_resumed_without_that_file(tmp_path):
     path = tmp_path / "f.ckpt"
-    torch.save(lived_in("projection").state_dict(), path)
+    torch.save(lived_in("projection", stages=SMALL).state_dict(), path)
     settings = {"init": str(path), "epochs": 1, "lr": 1e-6}
     short_run(tmp_path, name="whole", **settings)
     short_run(tmp_path, name="cut", max_time=1e-6, **settings)
