@@ -35,7 +35,7 @@ def plan(pace: Pace, seconds: float, min_epochs: int = MIN_EPOCHS) -> tuple[int,
     as few as fit, for small images only save time."""
 
     def most_small(epochs: int) -> int:
-        return int(MAX_SMALL_FRACTION * epochs) if pace.small_step < (1 - MIN_SAVING) * pace.full_step else 0
+        return round(MAX_SMALL_FRACTION * epochs) if pace.small_step < (1 - MIN_SAVING) * pace.full_step else 0
 
     epochs = min_epochs
     while epochs < MAX_EPOCHS and pace.seconds(epochs + 1, most_small(epochs + 1)) <= seconds:

@@ -31,10 +31,10 @@ def test_a_plan_fills_its_time_and_keeps_to_it(minutes):
     used = PACE.seconds(epochs, small)
     assert used <= 60 * minutes
     assert epochs >= 2
-    assert 0 <= small <= MAX_SMALL_FRACTION * epochs
+    assert 0 <= small <= round(MAX_SMALL_FRACTION * epochs)
     if small:
         assert PACE.seconds(epochs, small - 1) > 60 * minutes  # no image is small that need not be
-    assert PACE.seconds(epochs + 1, int(MAX_SMALL_FRACTION * (epochs + 1))) > 60 * minutes
+    assert PACE.seconds(epochs + 1, round(MAX_SMALL_FRACTION * (epochs + 1))) > 60 * minutes
     assert used > 60 * minutes - PACE.steps * PACE.full_step - PACE.epoch_end
 
 
@@ -45,7 +45,7 @@ def test_more_time_never_means_fewer_epochs():
 
 
 def test_two_epochs_are_the_least_and_a_warm_up_must_fit():
-    assert plan(PACE, 1.0) == (2, 0)
+    assert plan(PACE, 1.0) == (2, 1)
     assert plan(PACE, 1.0, min_epochs=5)[0] == 5
 
 
@@ -85,7 +85,7 @@ def test_what_a_budget_chose_is_stored_said_and_repeated_bit_for_bit(paced, tmp_
 def test_a_budget_that_is_too_small_says_what_the_least_takes(paced, tmp_path):
     events = []
     setup = prepare_within_budget(short_config(tmp_path, budget=0.001, start_size=24), events.append)
-    assert (setup.config.epochs, setup.config.start_size) == (2, 32)
+    assert (setup.config.epochs, setup.config.start_size, setup.config.start_size_until) == (2, 24, 0.5)
     warnings = [event.text for event in events if isinstance(event, Notice) and event.warning]
     assert any("a budget of 0.001 min is too small: the least are 2 epochs" in text for text in warnings)
 
