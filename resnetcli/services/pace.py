@@ -23,6 +23,9 @@ from resnetcli.services.setup import Setup
 
 UNTIMED_STEPS = {"cuda": WARMUP_STEPS + 2}
 """The first step also builds torch's kernels, and on a GPU the first ones are recorded."""
+STEPS_AT_ONCE = {"cpu": 1}
+"""Steps between two looks at the clock: a GPU is given them faster than it takes them, and waiting for each would count
+what a run does not do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ def measure_pace(setup: Setup, *, timed_steps: int = 1, max_seconds: float = mat
     """Takes training steps on real data, which change the network of `setup`, measures a batch of images, and writes
     what a checkpoint holds to a temporary file.
 
-    Of each size of image the median of `timed_steps` counts; of fewer, but one at least, where they take longer than
-    `max_seconds`. Raises DivergedError.
+    Of each size of image the median of `timed_steps` counts (on a GPU of as many times ten); of fewer, but one at
+    least, where they take longer than `max_seconds`. Raises DivergedError.
     """
     first_full = small_epochs(setup.config)
     sizes = [_take_steps(setup, epoch, timed_steps, max_seconds) for epoch in ((0, first_full) if first_full else (0,))]
@@ -83,8 +86,8 @@ class _Steps:
 
 
 def _take_steps(setup: Setup, epoch: int, count: int, max_seconds: float) -> _Steps:
-    """Steps with batches of `epoch`; a GPU takes the timed ones without being waited for in between."""
-    trainer, at_once = setup.trainer, 1 if setup.runtime.device.type == "cpu" else count
+    """Steps with batches of `epoch`."""
+    trainer, at_once = setup.trainer, STEPS_AT_ONCE.get(setup.runtime.device.type, 10)
     trainer.model.train()
     start = time.perf_counter()
     batches = chain.from_iterable(trainer.batches(epoch) for _ in repeat(None))
@@ -96,7 +99,7 @@ def _take_steps(setup: Setup, epoch: int, count: int, max_seconds: float) -> _St
         trainer.step(*next(batches))
     trainer.position.sums.tolist()  # waits for the device
     seconds, began = list[float](), time.perf_counter()
-    for _ in range(count // at_once):
+    for _ in range(count):
         start = time.perf_counter()
         for _ in range(at_once):
             trainer.step(*next(batches))

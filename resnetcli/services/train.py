@@ -54,7 +54,7 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
             result = _run(setup, run_dir, manager, stop, on_event)
     if config.budget is not None and result.measured is not None:
         minutes = (time.monotonic() - setup.began) / 60
-        on_event(Notice(f"took {minutes:.1f} of {config.budget:g} min"))
+        on_event(Notice(f"trained and measured in {minutes:.1f} of {config.budget:g} min"))
     return result
 
 

@@ -263,7 +263,7 @@ def test_one_bad_file_never_stops_the_others_and_memory_stays_bounded(tmp_path: 
     answered = disguised(folder)
     (tmp_path / "good.safetensors").write_bytes(good_model())
     base = ["predict", "pictures", "--checkpoint=good.safetensors", "--device=cpu", "--threads=1"]
-    lines = [[*base, f"--format={form}"] for form in ("json", "table", "jsonl")]  # csv goes the way of the table
+    lines = [[*base, f"--format={form}"] for form in ("json", "table", "jsonl", "csv")]
     answers = ran(lines, warm=[["inspect", "good.safetensors"]], cwd=tmp_path)
     predictions = json.loads(answers[0].out)["predictions"]
     assert {Path(p["path"]).name: p["error"] is None for p in predictions} == answered
