@@ -44,7 +44,7 @@ class DryRunResult(Result):
     command: str = "train --dry-run"
     config: dict[str, object]
     origins: dict[str, str]
-    """For each setting: "flag", "environment", "file", "recipe" or "default"."""
+    """For each setting: "flag", "environment", "file", "recipe" or "default"; "budget" for what a budget chose."""
     device: str
     precision: str
     parameters: int

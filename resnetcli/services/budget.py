@@ -21,11 +21,13 @@ MAX_SMALL_FRACTION = 0.4
 """Of the epochs, how many may have small images: as in the five-epoch run of recipes/fast.toml, whose accuracy was
 measured; two small ones of three cost 3.7 points (examples/ablation.md)."""
 TIMED_STEPS = 5
+"""Of each size; their median counts, for other programs slow single steps down."""
 MEASURING_FRACTION = 0.02
 """Of the budget, after which no further step of a size is timed."""
 RESERVE_FRACTION = 0.02
 RESERVE_SECONDS = 5.0
-"""Of the budget, and beside it, for what is not measured before: the drift of the machine, and the report."""
+"""Of the budget, and beside it, for what is not measured before: the drift of the machine, and the report, whose
+pictures take 2 s on two cores of an AVX2 machine."""
 MIN_SAVING = 0.03
 """Below this fraction of a step, what small images save is noise, and they only cost accuracy."""
 
