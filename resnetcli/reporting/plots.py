@@ -1,10 +1,15 @@
-"""PNG plots, as bytes. matplotlib comes in where one is drawn, by its object interface: no pyplot, no global state."""
+"""PNG plots, as bytes. matplotlib comes in where one is drawn, by its object interface: no pyplot, no global state, and
+no `matplotlibrc` of the current folder or of the user, so that a picture is the same everywhere."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from resnetcli.reporting import text
 from resnetcli.results.evaluate import Scores
@@ -19,6 +24,43 @@ BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#777777"
 """Of Okabe and Ito's palette, which colour-blind readers tell apart; in grey print they differ in lightness."""
 
 
+P = ParamSpec("P")
+
+
+@functools.cache
+def _matplotlib() -> Any:
+    """matplotlib, imported from the folder of its own defaults.
+
+    On import it reads the first `matplotlibrc` of the current folder, of $MATPLOTLIBRC and of the user's folder; a line
+    in one can make every picture take gigabytes or start latex, and a pipe of that name never ends. In that folder the
+    first is the one that matplotlib ships.
+    """
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(Path(spec.origin).parent / "mpl-data")
+    try:
+        import matplotlib
+    finally:
+        os.chdir(before)
+    return matplotlib
+
+
+def _with_defaults(draw: Callable[P, bytes]) -> Callable[P, bytes]:
+    """`draw` under matplotlib's own defaults, also in a process that had imported it before."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        matplotlib = _matplotlib()
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@_with_defaults
 def confusion_png(scores: Scores) -> bytes:
     """Shares of each actual class as shades, with the counts written into the cells."""
     names = [c.name for c in scores.classes]
@@ -49,6 +91,7 @@ def confusion_png(scores: Scores) -> bytes:
     return _png(figure)
 
 
+@_with_defaults
 def calibration_png(scores: Scores) -> bytes:
     """Accuracy against confidence, and below how many images lie in each bin."""
     filled = [b for b in scores.calibration if b.count]
@@ -79,6 +122,7 @@ def calibration_png(scores: Scores) -> bytes:
     return _png(figure)
 
 
+@_with_defaults
 def history_png(history: Sequence[EpochRow]) -> bytes:
     """Loss and accuracy by epoch, training and validation."""
     figure = _figure(width=9.0, height=4.0)
