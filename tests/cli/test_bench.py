@@ -49,7 +49,7 @@ def test_json_is_one_document_with_every_round(line: str, cli: Cli) -> None:
     outcome = cli("bench", *line.split(), *QUICK, "--json")
     assert outcome.code == 0
     document = json.loads(outcome.out)
-    assert (document["schema_version"], document["command"]) == (1, f"bench {line.split()[0]}")
+    assert (document["schema_version"], document["command"]) == (2, f"bench {line.split()[0]}")
     assert BenchResult.model_validate_json(outcome.out).model_dump(mode="json") == document
     assert [len(document[name]["rounds"]) for name in ("tool", "plain", "matrix", "roof")] == [1] * 4
     assert set(document["machine"]) == {"device", "name", "threads", "precision", "torch"}

@@ -164,7 +164,7 @@ def test_with_json_the_same_mistake_is_one_document_on_stdout(line: str, code: i
         line = f"{line} --json"
     outcome = cli(*line.split())
     document = json.loads(outcome.out)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert message in document["error"]["message"] or "--json" in document["error"]["message"]
     assert document["error"]["exit_code"] == outcome.code == code
     assert "Traceback" not in outcome.err

@@ -81,7 +81,7 @@ def test_a_file_name_that_is_not_unicode_can_be_written_as_utf8() -> None:
 def test_json_is_one_indented_ascii_document_that_reads_back_as_the_result() -> None:
     result = evaluate_result()
     text = files.to_json(result)
-    assert text.startswith('{\n  "schema_version": 1,')
+    assert text.startswith('{\n  "schema_version": 2,')
     assert text.endswith("}\n")
     assert text.isascii()
     assert type(result).model_validate_json(text) == result

@@ -46,6 +46,6 @@ def test_an_error_reaches_an_ascii_stream() -> None:
 def test_an_error_as_json_is_one_document(error: ResnetCliError, kind: str, code: int) -> None:
     document = json.loads(error_json(error))
     assert document == {
-        "schema_version": 1,
+        "schema_version": 2,
         "error": {"kind": kind, "exit_code": code, "message": "m", "hint": "h"},
     }
