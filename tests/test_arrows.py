@@ -11,12 +11,13 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {"config", "errors", "events", "results", "interrupts", "durable"}
+FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus"}
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "errors": set(),
     "durable": set(),
+    "cpus": set(),
     "config": set(),
     "results": set(),
     "events": {"results"},

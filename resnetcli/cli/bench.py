@@ -13,7 +13,16 @@ from resnetcli.cli.session import session_of
 from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.results.bench import BenchResult
 
-INFER_OPTIONS = ("shortcut", "rounds", "seconds", "device", "threads", "precision", "allow_slow")
+INFER_OPTIONS = (
+    "shortcut",
+    "rounds",
+    "seconds",
+    "device",
+    "threads",
+    "allow_oversubscription",
+    "precision",
+    "allow_slow",
+)
 TRAIN_OPTIONS = (*INFER_OPTIONS, "recipe", "optimizer", "batch_size", "start_size")
 """Settings of a run that decide its speed most; the others are those of the recipe or of --config."""
 

@@ -55,7 +55,19 @@ class ComputeOptions(Config):
         panel="Machine",
         pattern=DEVICES,
     )
-    threads: int = option(0, "CPU threads; 0 takes what torch chooses.", panel="Machine", unit="threads", ge=0, le=4096)
+    threads: int = option(
+        0,
+        "CPU threads; 0 takes what torch chooses. Never more than the CPUs that this process may use.",
+        panel="Machine",
+        unit="threads",
+        ge=0,
+        le=4096,
+    )
+    allow_oversubscription: bool = option(
+        False,
+        "Take more threads than the CPUs that this process may use; it runs slower and reacts late.",
+        panel="Machine",
+    )
     allow_slow: bool = option(
         False,
         "Compute in bf16 also where the processor has to emulate it, many times slower than fp32; without this such a "

@@ -37,6 +37,11 @@ class ReplayConfig(Config):
     threads: int | None = option(
         None, "With --replay: CPU threads (default: as the run).", panel="Replay", ge=0, le=4096
     )
+    allow_oversubscription: bool | None = option(
+        None,
+        "With --replay: more threads than the CPUs that this process may use (default: as the run).",
+        panel="Replay",
+    )
     allow_slow: bool | None = option(
         None, "With --replay: bf16 also where the processor has to emulate it (default: as the run).", panel="Replay"
     )

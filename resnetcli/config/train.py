@@ -21,6 +21,7 @@ from resnetcli.config.base import (
 RESUMABLE = (
     "device",
     "threads",
+    "allow_oversubscription",
     "allow_slow",
     "max_time",
     "save_every",
@@ -34,7 +35,7 @@ RESUMABLE = (
 BUDGET_DECIDES = ("epochs", "start_size_until")
 """What `budget` chooses, so that it cannot be said beside it."""
 
-ADDED_LATER = ("allow_slow", "budget")
+ADDED_LATER = ("allow_oversubscription", "allow_slow", "budget")
 """Settings that the config.json of an earlier version does not have; their defaults stand in for them."""
 
 

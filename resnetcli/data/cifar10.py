@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
 from resnetcli.config.base import CLASS_NAMES
+from resnetcli.cpus import usable_cpus
 from resnetcli.durable import make_folder, sync_folder, write_synced
 from resnetcli.errors import DataError, StorageError
 
@@ -202,7 +202,7 @@ def _read_checked(path: Path, use: Callable[[int, Records], None]) -> None:
         if missing:
             amount = f"{missing:,} bytes short (truncated?)" if missing > 0 else f"{-missing:,} bytes too long"
             raise DataError(f"{path} is damaged: {amount}", REFETCH_HINT)
-        with ThreadPoolExecutor(min(len(BATCHES), os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(len(BATCHES), usable_cpus())) as pool:
             problems = [problem for problem in pool.map(read, range(len(BATCHES))) if problem]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist", "fetch it: `resnetcli data download`") from error

@@ -31,9 +31,7 @@ def train(config: BenchTrainConfig, *, on_event: OnEvent, images: int = TRAIN_IM
     Raises UsageError for a device that is not there, DivergedError, ResnetCliError where the plain loop fails.
     """
     environment = dict(os.environ)
-    runtime = runtime_for(
-        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
-    )
+    runtime = runtime_for(config, on_event)
     with turns.plain_loop("train", config.shortcut, images, runtime, environment) as plain:
         tool, batch_size = turns.training(config, runtime, random_split(images), on_event)
         contenders = {"tool": tool, "plain": plain, "matrix": turns.products(runtime)}
@@ -58,7 +56,7 @@ def infer(config: BenchInferConfig, *, on_event: OnEvent, images: int = TEST_IMA
     Raises UsageError for a device that is not there, ResnetCliError where the plain loop fails.
     """
     environment = dict(os.environ)
-    runtime = runtime_for(config.device, config.threads, config.precision, allow_slow=config.allow_slow)
+    runtime = runtime_for(config, on_event)
     with turns.plain_loop("infer", config.shortcut, images, runtime, environment) as plain:
         tool, batch_size = turns.inference(config.shortcut, runtime, random_split(images))
         contenders = {"tool": tool, "plain": plain, "matrix": turns.products(runtime)}

@@ -23,9 +23,7 @@ def compare(config: CompareConfig, *, on_event: OnEvent) -> CompareResult:
     where A's held out none. One that may have been trained on them is named in a notice. Raises CheckpointError,
     DataError, UsageError.
     """
-    runtime = runtime_for(
-        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
-    )
+    runtime = runtime_for(config, on_event)
     a, network_a = open_network(config.checkpoint_a, on_event)
     b, network_b = open_network(config.checkpoint_b, on_event)
     _check_classes(a, b)

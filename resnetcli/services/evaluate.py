@@ -35,9 +35,7 @@ def evaluate(config: EvaluateConfig, *, on_event: OnEvent) -> EvaluateResult:
 
     Raises CheckpointError, DataError, UsageError.
     """
-    runtime = runtime_for(
-        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
-    )
+    runtime = runtime_for(config, on_event)
     checkpoint, network = open_network(config.checkpoint, on_event)
     dataset = load_dataset(data_options(config, config.data, checkpoint), on_event)
     header = checkpoint.header

@@ -10,11 +10,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resnetcli.checkpoints import storage
-from resnetcli.config.base import Precision
+from resnetcli.config.base import CacheOptions, ComputeOptions, InferenceOptions
+from resnetcli.config.train import TrainConfig
+from resnetcli.cpus import usable_cpus
 from resnetcli.data.cifar10 import cache_folder
 from resnetcli.engine.precision import measure_bf16_gain
 from resnetcli.engine.runtime import Runtime, processor_name, resolve_runtime
 from resnetcli.errors import ResnetCliError
+from resnetcli.events import Notice, OnEvent
 
 FILE = "machine.json"
 
@@ -27,16 +30,33 @@ class Measurements(BaseModel):
     bf16_gain: dict[str, float] = {}
 
 
-def runtime_for(
-    device: str, threads: int, precision: Precision, cache_dir: Path | None = None, *, allow_slow: bool = False
-) -> Runtime:
+def runtime_for(config: InferenceOptions | TrainConfig, on_event: OnEvent) -> Runtime:
     """`resolve_runtime` with a memory: what `auto` means here is measured once, so that two runs side by side, or one
-    on a busy day, do not come to different precisions. Raises UsageError as `resolve_runtime` does."""
+    on a busy day, do not come to different precisions. The threads are at most the CPUs that this process may use,
+    unless `config` allows more; a notice says where that matters. Raises UsageError as `resolve_runtime` does."""
+    cache_dir = config.cache_dir if isinstance(config, CacheOptions) else None
 
     def gain() -> float:
         return _remembered_gain(cache_folder(cache_dir) / FILE)
 
-    return resolve_runtime(device, threads, precision, gain, allow_slow=allow_slow)
+    threads = _threads(config, on_event)
+    return resolve_runtime(config.device, threads, config.precision, gain, allow_slow=config.allow_slow)
+
+
+def _threads(config: ComputeOptions, on_event: OnEvent) -> int:
+    """What to set, 0 to leave torch's own choice. More threads than CPUs wait for each other at every barrier: with 99
+    on two, a step takes minutes, and nothing that is asked in between, a closed pipe or Ctrl-C, is noticed."""
+    usable, wanted = usable_cpus(), config.threads or torch.get_num_threads()
+    if wanted <= usable:
+        return config.threads
+    cpus = f"{usable} CPU{'' if usable == 1 else 's'}"
+    if config.allow_oversubscription:
+        on_event(Notice(f"{wanted} threads on the {cpus} that this process may use: this will be slow", warning=True))
+        return config.threads
+    if config.threads:
+        text = f"threads {wanted}: this process may use {cpus}, and takes as many threads"
+        on_event(Notice(f"{text} (--allow-oversubscription takes {wanted})", warning=True))
+    return usable
 
 
 def _remembered_gain(path: Path) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from resnetcli.config.commands import PredictConfig
+from resnetcli.cpus import usable_cpus
 from resnetcli.data import images as pictures
 from resnetcli.data.appearance import STRANGE_SHARE, strangeness
 from resnetcli.data.batches import Normalizer
@@ -49,7 +49,7 @@ def predict(
     `on_prediction` each prediction goes there, in the order of the paths, and none is kept for the result. Raises
     CheckpointError, UsageError, DataError where there is no picture at all.
     """
-    runtime = runtime_for(config.device, config.threads, config.precision, allow_slow=config.allow_slow)
+    runtime = runtime_for(config, on_event)
     checkpoint, trained = open_network(config.checkpoint, on_event)
     header = checkpoint.header
     network = for_inference(trained, runtime)
@@ -142,7 +142,7 @@ def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int)
     names = pictures.find(config.paths, config.recursive, stdin)
     waiting: deque[Future[Read]] = deque()
     # Decoders work outside of Python's lock, so that threads are as good as processes here and start at once.
-    pool = ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(min(MAX_DECODERS, usable_cpus()), thread_name_prefix="decode")
     try:
         for found in names:
             waiting.append(pool.submit(decode, found))

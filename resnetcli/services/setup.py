@@ -52,9 +52,7 @@ def prepare_new(config: TrainConfig, on_event: OnEvent, dataset: Dataset | None 
     What the config leaves to the machine is decided here and written into `Setup.config`, and where the weights come
     from into the header.
     """
-    runtime = runtime_for(
-        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
-    )
+    runtime = runtime_for(config, on_event)
     start = None if config.init is None else open_any(config.init, on_event)
     variant = config.shortcut
     lineage: tuple[Ancestor, ...] = ()

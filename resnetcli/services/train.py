@@ -60,8 +60,7 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
 
 def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     """Goes on where the newest intact checkpoint of `run` stands. `overrides` replaces what does not change results:
-    device, threads, allow_slow, max_time, save_every, keep_last and where data lies. Raises CheckpointError where
-    there is nothing to resume."""
+    the settings of RESUMABLE. Raises CheckpointError where there is nothing to resume."""
     if not run.is_dir() or not is_run(run):
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
     with RunLock(run):
@@ -81,9 +80,7 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
 
 def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEvent) -> Setup:
     """The parts of a run, as they were when `snapshot` was saved in `folder`. Raises CheckpointError."""
-    runtime = runtime_for(
-        config.device, config.threads, config.precision, config.cache_dir, allow_slow=config.allow_slow
-    )
+    runtime = runtime_for(config, on_event)
     _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)

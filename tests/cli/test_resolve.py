@@ -262,8 +262,8 @@ def test_a_budget_and_a_number_of_epochs_exclude_each_other_where_they_are_said_
 
 
 def test_the_config_of_an_earlier_version_still_says_everything(tmp_path: Path) -> None:
-    """It has no budget and no allow_slow, and its recipe may be gone."""
+    """It lacks what was added since, and its recipe may be gone."""
     config = TrainConfig(recipe="gone.toml", epochs=7).model_dump(mode="json")
-    del config["budget"], config["allow_slow"]
+    del config["budget"], config["allow_slow"], config["allow_oversubscription"]
     again, _ = resolve_train(Given(), Path(_write(tmp_path / "config.json", json.dumps(config))))
     assert again == TrainConfig(recipe="gone.toml", epochs=7)

@@ -11,6 +11,7 @@ import torch
 
 from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact, read_best
+from resnetcli.config.base import InferenceOptions
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
@@ -99,7 +100,8 @@ def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path):
     val = select_split(mini.load(), "val", checkpoint)
     normalize = Normalizer(MEAN, STD, torch.device("cpu"))
     logits = collect_logits(
-        for_inference(network, runtime_for("cpu", 0, "fp32")), EvalBatches(val.images, 128, normalize)
+        for_inference(network, runtime_for(InferenceOptions(device="cpu"), ignore)),
+        EvalBatches(val.images, 128, normalize),
     )
     assert fit_temperature(logits, val.labels) == last.temperature
     assert {header.appearance for header in saved.values()} == {learn_appearance(val.images, "val")}
