@@ -23,6 +23,9 @@ from resnetcli.services.output_dir import check_output_dir, check_run_dir
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
+FROM_TRAINED = ("best",)
+"""Packaged recipes that were measured from trained weights only."""
+
 
 @app.command(
     epilog=examples(
@@ -92,6 +95,11 @@ def train(
 
 def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[str]:
     """What is possible, and hardly meant."""
+    if config.recipe in FROM_TRAINED and config.init is None:
+        yield (
+            f"recipe {config.recipe} was only measured from trained weights, and this run starts from nothing: "
+            "--recipe balanced is the one for that, or name weights with --init"
+        )
     if config.optimizer == "adamw" and not config.weight_decay:
         yield "--optimizer adamw is adam as long as --weight-decay is 0"
     if origins["optimizer"] not in ("recipe", "default") and origins["lr"] == "recipe":

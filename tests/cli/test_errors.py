@@ -229,6 +229,16 @@ def test_an_optimizer_that_takes_the_recipes_learning_rate_or_no_decay_is_warned
     assert "warning" not in cli(*["train", "--output-dir", "text.txt", "--optimizer", "muon"]).err
 
 
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_a_recipe_for_trained_weights_that_starts_from_nothing_is_warned_of(cli: Cli, dry_run: tuple[str, ...]) -> None:
+    line = ("train", "--output-dir", "text.txt", *dry_run, "--recipe")
+    err = cli(*line, "best").err
+    assert "warning: recipe best was only measured from trained weights, and this run starts from nothing" in err
+    assert "--recipe balanced is the one for that, or name weights with --init" in err
+    assert "warning" not in cli(*line, "best", "--init", "pretrained").err
+    assert "warning" not in cli(*line, "balanced").err
+
+
 def test_a_wrong_variable_is_named_as_a_variable_and_a_flag_beats_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNETCLI_DEPTH", "deep")
     assert "RESNETCLI_DEPTH=deep: must be a whole number" in cli("inspect").err
