@@ -8,7 +8,7 @@
      ├─ DivergedError              5   the loss or a gradient stopped being finite
      ├─ RunInUseError              6   another process holds the run directory
      └─ StorageError               7   the disk is full, read-only or refuses
-    Interrupted          129/130/143   SIGHUP, SIGINT or SIGTERM; what could be saved was saved
+    Interrupted                128+n   signal n of `interrupts.STOPPING`; what could be saved was saved
 
 An expected error carries what was wrong (with the value), and a hint: what to do next. It is shown without a traceback.
 """

@@ -1,4 +1,4 @@
-"""One object that knows whether SIGINT, SIGTERM or SIGHUP has arrived, and how politely to leave."""
+"""One object that knows whether a signal has asked to stop, and how politely to leave."""
 
 from __future__ import annotations
 
@@ -10,36 +10,48 @@ from types import FrameType
 
 from resnetcli.errors import Interrupted
 
-HANG_UP: int | None = getattr(signal, "SIGHUP", None)
-"""What a terminal sends that is closed, or a connection that breaks. Windows has none."""
+
+def _known(*names: str) -> tuple[int, ...]:
+    """The numbers of the signals that this system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+URGENT = _known("SIGINT", "SIGBREAK")
+"""What a person sends with Ctrl-C, on Windows with Ctrl-Break too."""
+WARNINGS = _known("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+"""What the system sends when time is nearly up, perhaps more than once, with nobody there to be in a hurry: a terminal
+that is closed (and its shell once more), a batch system before its limit (SLURM's `--signal=USR1@60`, Grid Engine's and
+LSF's USR2), the kernel at a limit of CPU time (and then every second)."""
+STOPPING = (*URGENT, signal.SIGTERM, *WARNINGS)
+"""All that end a run with what was done saved. SIGQUIT is not among them: Ctrl-\\ stays the way out at once."""
 
 
 class StopRequest:
     """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and
-    the work saves and raises by itself. A second signal leaves at once, whatever is going on; unless it is a hang-up,
-    which the kernel sends, and the shell once more, when nobody is there any longer to be in a hurry.
+    the work saves and raises by itself. A second SIGINT or SIGTERM leaves at once, whatever is going on. A warning
+    never does, nor does the SIGTERM with which a batch system follows its warning up.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferred = False
+        self._warned = False
 
     def __call__(self) -> bool:
         """Whether to stop: what a loop asks once a step."""
         return self.signum is not None
 
     def install(self) -> None:
-        """Take over SIGINT, SIGTERM and SIGHUP of this process (main thread only); a SIGHUP that `nohup` has switched
-        off stays so."""
-        signal.signal(signal.SIGINT, self._handle)
-        signal.signal(signal.SIGTERM, self._handle)
-        if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
-            signal.signal(HANG_UP, self._handle)
+        """Take over the signals of `STOPPING` in this process (main thread only). One that is ignored stays so: `nohup`
+        switches SIGHUP off, `trap '' INT` and a script's `&` switch SIGINT off."""
+        for signum in STOPPING:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, self._handle)
 
     def uninstall(self) -> None:
         """The work is done: what is left is the interpreter's own end, which a signal may shorten."""
-        for signum in (signal.SIGINT, signal.SIGTERM, HANG_UP):
-            if signum is not None and signal.getsignal(signum) == self._handle:
+        for signum in STOPPING:
+            if signal.getsignal(signum) == self._handle:
                 signal.signal(signum, signal.SIG_DFL)
 
     @contextmanager
@@ -57,13 +69,17 @@ class StopRequest:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
-            if signum == HANG_UP:
+            if signum in WARNINGS:
+                return
+            if self._warned and signum == signal.SIGTERM:
+                self._warned = False
                 return
             _say("left at once; the newest checkpoint on disk is whole")
             os._exit(128 + signum)  # the second signal: no clean-up, as asked
+        self._warned = signum in WARNINGS
         self.signum = signum
         if self._deferred:
-            _say("stopping: saving first (again to leave without)")
+            _say(f"stopping: saving first ({'Ctrl-C' if self._warned else 'again'} to leave without)")
         else:
             raise Interrupted(signum, f"interrupted by {signal.Signals(signum).name}")
 

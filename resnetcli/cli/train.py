@@ -59,6 +59,9 @@ def train(
     """Train the network, and measure it on the test images at the end.
 
     Settings come from flags, then the environment, then --config, then the recipe, then the defaults shown here.
+
+    Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU (SLURM: --signal=USR1@60) save within a step and end with
+    exit code 128 + the signal's number; --resume goes on, bit for bit.
     """
     session = session_of(ctx)
     if resume is not None:

@@ -90,7 +90,10 @@ def test_without_a_subcommand_it_shows_help(cli: Cli) -> None:
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_at_once(signum: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "resnetcli", "bench", "infer", "--seconds", "3000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A test run in the background has SIGINT switched off, and so would this process.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stderr.readline() == "Measuring: 0 of 18 turns\n"

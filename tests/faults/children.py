@@ -133,7 +133,8 @@ def _child(
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{files}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background may have it switched off
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     for name in [*os.environ]:
         if name.startswith("RESNETCLI_"):
             del os.environ[name]

@@ -55,8 +55,9 @@ KINDS = {
     ),
     14: ("simultaneous starts", "one winner; the others exit 6 and name it; the lock dies with its process"),
     15: (
-        "SIGINT, SIGTERM or SIGHUP while loading, stepping, saving, evaluating, downloading; twice; a closed terminal",
-        "130, 143 or 129, saved within a step and a save; the second leaves at once; resumed bit-equal",
+        "SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU while loading, stepping, saving, evaluating, "
+        "downloading; twice; a closed terminal",
+        "128 + the signal, saved within a step and a save; the second leaves at once; resumed bit-equal",
     ),
     16: ("no memory left", "exit 2 with the flag that needs less; what was saved is whole"),
 }

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP at moments spread over everything that a run does, once and twice.
+"""The signals that stop a run, at moments spread over everything that it does, once and twice.
 
 Each case is a process that signals itself at the n-th function call of a phase, and what is left is gone on with. The
 network is a small one, all else is the program.
@@ -15,13 +15,15 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from resnetcli.checkpoints.manager import newest_intact, step_folders, verify_folder
-from resnetcli.interrupts import StopRequest
+from resnetcli.interrupts import STOPPING, WARNINGS, StopRequest
 from tests.data.test_network import CONTENT, MD5, Server, server  # noqa: F401  # a fixture
 from tests.faults.children import Child, Moment, resnetcli, train_arguments
 from tests.services.test_train import assert_same_end
@@ -31,7 +33,7 @@ SETTINGS: dict[str, object] = {
     "lr": 0.02, "precision": "fp32", "threads": 1, "save_every": 1e9, "quiet": True,
 }  # fmt: skip
 ARGUMENTS = train_arguments("run", **SETTINGS)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU, signal.SIGUSR2)
 PHASES = ("load", "step", "save", "evaluate")
 
 
@@ -44,10 +46,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int
     return folder / "run", ended.report["calls"]
 
 
-def moments(calls: dict[str, int], count: int) -> list[Moment]:
-    """`count` in each phase, evenly over its calls, the three signals in turn."""
+def moments(calls: dict[str, int], count: int, signals: tuple[signal.Signals, ...] = SIGNALS) -> list[Moment]:
+    """`count` in each phase, evenly over its calls, the signals in turn."""
     return [
-        Moment(phase, calls[phase] * (2 * i + 1) // (2 * count + 1), SIGNALS[(i + shift) % len(SIGNALS)])
+        Moment(phase, calls[phase] * (2 * i + 1) // (2 * count + 1), signals[(i + shift) % len(signals)])
         for shift, phase in enumerate(PHASES)
         for i in range(count)
     ]
@@ -103,13 +105,12 @@ def in_turn(calls: dict[str, int], count: int) -> list[Moment]:
     """Moments at which two signals come, the second a few to a few thousand calls after the first."""
     return [
         Moment(m.phase, m.call, m.signum, again=m.signum, gap=1 + 7 ** (i % 5))
-        for i, m in enumerate(moments(calls, count))
-        if m.signum != signal.SIGHUP
+        for i, m in enumerate(moments(calls, count, (signal.SIGINT, signal.SIGTERM)))
     ]
 
 
-ONCE = "SIGINT, SIGTERM or SIGHUP while loading, stepping, saving or evaluating"
-ONCE_OUTCOME = "130, 143 or 129; saved within a step and a save; nothing left running; resumed bit-equal"
+ONCE = "SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU while loading, stepping, saving or evaluating"
+ONCE_OUTCOME = "128 + the signal; saved within a step and a save; nothing left running; resumed bit-equal"
 TWICE = "the same signal again a moment later"
 TWICE_OUTCOME = "left at once with that code; all checkpoints whole; resumed bit-equal"
 
@@ -135,6 +136,32 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_saved(whole, 
     for i, moment in enumerate(cases):
         twice(moment, tmp_path / str(i), whole[0])
     broke(15, TWICE, len(cases), TWICE_OUTCOME)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(signal.SIGXCPU, signal.SIGXCPU), (signal.SIGUSR1, signal.SIGTERM), (signal.SIGTERM, signal.SIGHUP)],
+)
+def test_a_system_that_warns_twice_does_not_keep_a_run_from_saving(whole, tmp_path, broke, first, then):
+    moment = Moment("step", whole[1]["step"] // 2, first, again=then, gap=5)
+    stopped_and_gone_on_with(moment, tmp_path / "warned", whole[0])
+    broke(15, "a warning again, or a SIGTERM after it", 1, ONCE_OUTCOME)
+
+
+def ignore_interrupts() -> None:
+    """In a child: what `trap '' INT` and the `&` of a script leave behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.slow
+def test_a_run_in_the_background_of_a_script_does_not_hear_the_interrupt_of_its_terminal(whole, tmp_path, broke):
+    moment = Moment("step", whole[1]["step"] // 2, signal.SIGINT)
+    ended = resnetcli(ARGUMENTS, tmp_path, moment=moment, prepare=ignore_interrupts)
+    assert ended.report["fired"] is not None
+    assert (ended.code, "stopp" in ended.err) == (0, False), ended.err
+    assert_same_end(whole[0], tmp_path / "run")
+    broke(15, "SIGINT where it was ignored from the start", 1, "the run goes on to its end")
 
 
 def hold_step(started: str) -> None:
@@ -200,27 +227,64 @@ def deaf() -> None:
     os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 
 
-def test_a_hang_up_that_nohup_switched_off_stays_off_and_a_second_one_ends_nothing(monkeypatch):
-    handlers = {s: signal.getsignal(s) for s in SIGNALS}
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Puts the handlers of this process back afterwards."""
+    before = {s: signal.getsignal(s) for s in STOPPING}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("switched_off", STOPPING)
+def test_a_signal_that_was_switched_off_before_stays_off(handlers, switched_off):
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(switched_off, signal.SIG_IGN)
+    stop = StopRequest()
+    stop.install()
+    assert [signal.getsignal(s) == stop._handle for s in STOPPING] == [s != switched_off for s in STOPPING]
+    stop.uninstall()
+    assert [signal.getsignal(s) for s in STOPPING] == [
+        signal.SIG_IGN if s == switched_off else signal.SIG_DFL for s in STOPPING
+    ]
+
+
+def test_which_second_signal_leaves_at_once(monkeypatch):
+    monkeypatch.setattr(os, "_exit", sys.exit)
+
+    def left(*signums: int) -> int | None:
+        """The exit code at the last of these signals, None where the work goes on to its save."""
         stop = StopRequest()
-        stop.install()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        stop.uninstall()
-        assert [signal.getsignal(s) for s in SIGNALS] == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        monkeypatch.setattr(os, "_exit", sys.exit)
         with stop.deferred():
-            for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
-                stop._handle(signum, None)
-        assert stop.signum == signal.SIGTERM
-        with pytest.raises(SystemExit) as left:
-            stop._handle(signal.SIGINT, None)
-        assert left.value.code == 130
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+            try:
+                for signum in signums:
+                    stop._handle(signum, None)
+            except SystemExit as error:
+                return error.code
+        assert stop.signum == signums[0]
+        return None
+
+    for warning in WARNINGS:
+        assert left(signal.SIGTERM, warning, warning) is None
+        assert left(warning, warning, signal.SIGTERM) is None  # a batch system's second word
+        assert left(warning, signal.SIGTERM, signal.SIGTERM) == 143
+        assert left(warning, signal.SIGINT) == 130
+    assert left(signal.SIGTERM, signal.SIGINT) == 130
+    assert left(signal.SIGINT, signal.SIGTERM) == 143
+
+
+def test_a_system_without_some_of_the_signals_has_the_others(monkeypatch):
+    """Windows, of which this is the part that matters here."""
+    from resnetcli import interrupts
+
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGQUIT"):
+        monkeypatch.delattr(signal, name)
+    monkeypatch.setattr(signal, "SIGBREAK", 21, raising=False)
+    windows = ModuleType("interrupts")
+    exec(compile(Path(interrupts.__file__).read_text(), "interrupts.py", "exec"), windows.__dict__)
+    assert windows.STOPPING == (signal.SIGINT, 21, signal.SIGTERM)
+    assert windows.WARNINGS == ()
 
 
 def downloads(url: str) -> None:
@@ -254,13 +318,13 @@ def stopped_download(site: Server, folder: Path, moment: Moment) -> None:
     assert not list(folder.rglob("*.part"))
 
 
-DOWNLOAD = "SIGINT, SIGTERM or SIGHUP while downloading"
-DOWNLOAD_OUTCOME = "130, 143 or 129; nothing half-done under its name; the next one goes on where this one was"
+DOWNLOAD = "SIGINT, SIGTERM, SIGHUP or another stopping signal while downloading"
+DOWNLOAD_OUTCOME = "128 + the signal; nothing half-done under its name; the next one goes on where this one was"
 
 
 @pytest.mark.slow
 def test_a_download_stopped_at_any_moment_is_gone_on_with(server, tmp_path, broke):  # noqa: F811
-    for i, (call, signum) in enumerate(zip((40, 900, 1500), SIGNALS, strict=True)):
+    for i, (call, signum) in enumerate(zip((40, 900, 1500), SIGNALS[:3], strict=True)):
         stopped_download(server, tmp_path / str(i), Moment("download", call, signum))
     broke(15, DOWNLOAD, 3, DOWNLOAD_OUTCOME)
 
@@ -268,7 +332,7 @@ def test_a_download_stopped_at_any_moment_is_gone_on_with(server, tmp_path, brok
 @pytest.mark.full
 def test_a_download_stopped_at_many_moments(server, tmp_path, broke):  # noqa: F811
     for i in range(20):
-        stopped_download(server, tmp_path / str(i), Moment("download", 1 + 80 * i, SIGNALS[i % 3]))
+        stopped_download(server, tmp_path / str(i), Moment("download", 1 + 80 * i, SIGNALS[i % len(SIGNALS)]))
     broke(15, DOWNLOAD, 20, DOWNLOAD_OUTCOME)
 
 
