@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -20,10 +22,18 @@ from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.errors import DataError, ResnetCliError
 
 SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".avif"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".ico", ".jp2", ".pcx", ".qoi", ".sgi"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".avif", ".avifs"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".ico", ".pcx", ".qoi", ".sgi"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
 """What is taken from a folder; a file that is named itself is tried whatever it is called."""
+
+OTHER_SUFFIXES = (
+    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".eps", ".exr", ".hdr"),
+    *(".dds", ".icns", ".cur", ".fits", ".wmf", ".emf", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw"),
+    *(".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr"),
+)
+"""Images too, but of kinds that cannot be read: left out of a folder and counted."""
 
 FORMATS = (
     *("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF"),
@@ -58,6 +68,27 @@ class Found:
     error: str | None = None
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """What `find` saw in folders and globs and did not take: images of `OTHER_SUFFIXES`, by suffix, and folders that
+    are links, which are not entered because links can lead anywhere and in circles."""
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    linked_folders: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """One for each kind of thing, with what to do; none where nothing was left out."""
+        sentences = []
+        if self.suffixes:
+            kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
+            sentences.append(f"left out, of kinds that cannot be read: {kinds}; convert them to PNG or JPEG")
+        if self.linked_folders:
+            names = ", ".join([*self.linked_folders[:3], *(["…"] if len(self.linked_folders) > 3 else [])])
+            what = "linked folder" if len(self.linked_folders) == 1 else f"{len(self.linked_folders)} linked folders"
+            sentences.append(f"not entered: {what} {names}; name what is to be entered")
+        return sentences
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """`pixels: uint8[size,size,3]`, RGB; `notices` say what was done to the picture on the way."""
@@ -66,20 +97,23 @@ class Decoded:
     notices: tuple[str, ...]
 
 
-def find(paths: Sequence[str], recursive: bool, stdin: TextIO | None) -> Iterator[Found]:
+def find(
+    paths: Sequence[str], recursive: bool, stdin: TextIO | None, left_out: LeftOut | None = None
+) -> Iterator[Found]:
     """Expand files, folders (sorted, by suffix), globs (`**` too) and `-` (one path a line from `stdin`), in their
     order.
 
     What leads to nothing becomes an entry with an error and does not stop the others. Hidden files of a folder are
-    left out.
+    left out; so are linked folders and images of kinds that cannot be read, which `left_out` then holds.
     """
+    left_out = LeftOut() if left_out is None else left_out
     for path in paths:
         if path == "-":
-            yield from _from_lines(recursive, stdin)
+            yield from _from_lines(recursive, stdin, left_out)
         elif glob.has_magic(path) and not os.path.exists(path):  # noqa: PTH110  # of a name too long, Path.exists raises
-            yield from _from_glob(path)
+            yield from _from_glob(path, left_out)
         else:
-            yield from _from_path(path, recursive)
+            yield from _from_path(path, recursive, left_out)
 
 
 @contextmanager
@@ -207,32 +241,33 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _from_lines(recursive: bool, stdin: TextIO | None) -> Iterator[Found]:
+def _from_lines(recursive: bool, stdin: TextIO | None, left_out: LeftOut) -> Iterator[Found]:
     if stdin is None:
         yield Found("-", "there is no stdin to read paths from")
         return
     try:
         for line in stdin:
             if path := line.rstrip("\r\n"):
-                yield from _from_path(path, recursive)
+                yield from _from_path(path, recursive, left_out)
     except UnicodeDecodeError as error:
         yield Found("-", f"stdin is no list of paths ({error.reason})")
 
 
-def _from_glob(pattern: str) -> Iterator[Found]:
+def _from_glob(pattern: str, left_out: LeftOut) -> Iterator[Found]:
     """Files that match; where the pattern leaves the suffix open, only pictures."""
     any_suffix = not glob.has_magic(Path(pattern).suffix) and Path(pattern).suffix
-    matches = [
+    files = [
         match
         for match in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-        if Path(match).is_file() and (any_suffix or _is_picture(match))
+        if Path(match).is_file()
     ]
+    matches = files if any_suffix else [match for match in files if _is_picture(match, left_out)]
     yield from map(Found, matches)
     if not matches:
         yield Found(pattern, f"{pattern}: matches no picture")
 
 
-def _from_path(path: str, recursive: bool) -> Iterator[Found]:
+def _from_path(path: str, recursive: bool, left_out: LeftOut) -> Iterator[Found]:
     try:
         is_folder, exists = Path(path).is_dir(), Path(path).exists()
     except (OSError, ValueError) as refusal:  # a name too long, a character that no file system takes
@@ -242,18 +277,32 @@ def _from_path(path: str, recursive: bool) -> Iterator[Found]:
         yield Found(path) if exists else Found(path, f"{path}: no such file")
         return
     refused: list[OSError] = []
-    count = 0
+    count, here = 0, LeftOut()
     for folder, folders, files in os.walk(path, onerror=refused.append):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        here.linked_folders += [linked for name in folders if _is_link(linked := str(Path(folder) / name))]
         for name in sorted(files):
-            if _is_picture(name) and not name.startswith("."):
+            if not name.startswith(".") and _is_picture(name, here):
                 count += 1
                 yield Found(str(Path(folder) / name))
     for error in refused:
         yield Found(str(error.filename), f"{error.filename}: {error.strerror}")
+    left_out.suffixes += here.suffixes
+    left_out.linked_folders += here.linked_folders
     if not count and not refused:
-        yield Found(path, f"{path}: the folder holds no picture (looked for {', '.join(SUFFIXES[:5])}, …)")
+        seen = [f"looked for {', '.join(SUFFIXES[:5])}, …", *here.sentences()]
+        yield Found(path, f"{path}: the folder holds no picture ({'; '.join(seen)})")
 
 
-def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+def _is_link(folder: str) -> bool:
+    """What os.walk does not enter."""
+    if sys.version_info >= (3, 12) and os.path.isjunction(folder):
+        return True
+    return Path(folder).is_symlink()
+
+
+def _is_picture(name: str, left_out: LeftOut) -> bool:
+    suffix = Path(name).suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        left_out.suffixes[suffix] += 1
+    return suffix in SUFFIXES

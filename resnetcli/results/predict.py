@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from resnetcli.results.base import SCHEMA_VERSION, Result
 
 
@@ -22,6 +24,15 @@ class Prediction(Result):
     error: str | None = None
 
 
+class LeftOut(Result):
+    """What lay in the folders that were named and is not among the predictions."""
+
+    kinds: dict[str, int] = Field(default_factory=dict)
+    """Images of kinds that cannot be read: how many of each suffix."""
+    linked_folders: int = 0
+    """Folders that are links; they are not entered."""
+
+
 class PredictResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "predict"
@@ -37,3 +48,4 @@ class PredictResult(Result):
     predictions: tuple[Prediction, ...]
     pictures: int
     failed: int
+    left_out: LeftOut = Field(default_factory=LeftOut)

@@ -22,7 +22,7 @@ from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.results.checkpoints import Appearance
-from resnetcli.results.predict import Guess, Prediction, PredictResult
+from resnetcli.results.predict import Guess, LeftOut, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import check_finite, for_inference, open_network, temperature_of
 
@@ -75,8 +75,10 @@ def predict(
     kept: list[Prediction] = []
     hand_out = on_prediction or kept.append
     rows, done, failed = inference_rows(runtime.device), 0, 0
+    left_out = pictures.LeftOut()
     with pictures.quiet_decoders():
-        decoded = _decoded(config, header.architecture.image_size, stdin, ahead=BATCHES_AHEAD * rows)
+        names = pictures.find(config.paths, config.recursive, stdin, left_out)
+        decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)
         for read in _batches(decoded, rows):
             answers = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
             for path, item in read:
@@ -93,6 +95,8 @@ def predict(
         raise DataError("no picture to predict: the list was empty", "name files, folders or globs")
     if failed:
         on_event(Notice(f"{failed} of {done} pictures could not be read", warning=True))
+    for sentence in left_out.sentences():
+        on_event(Notice(sentence, warning=True))
     return PredictResult(
         checkpoint=checkpoint.label,
         test_top1=header.metrics.get("test_top1"),
@@ -103,6 +107,7 @@ def predict(
         predictions=tuple(kept),
         pictures=done,
         failed=failed,
+        left_out=LeftOut(kinds=dict(sorted(left_out.suffixes.items())), linked_folders=len(left_out.linked_folders)),
     )
 
 
@@ -128,7 +133,7 @@ def _batches(decoded: Iterator[Read], rows: int) -> Iterator[list[Read]]:
         yield batch
 
 
-def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int) -> Iterator[Read]:
+def _decoded(names: Iterator[pictures.Found], size: int, ahead: int) -> Iterator[Read]:
     """Every picture in its place, decoded by threads that are at most `ahead` pictures ahead of the reader."""
 
     def decode(found: pictures.Found) -> Read:
@@ -139,7 +144,6 @@ def _decoded(config: PredictConfig, size: int, stdin: TextIO | None, ahead: int)
         except DataError as error:
             return found.path, error
 
-    names = pictures.find(config.paths, config.recursive, stdin)
     waiting: deque[Future[Read]] = deque()
     # Decoders work outside of Python's lock, so that threads are as good as processes here and start at once.
     pool = ThreadPoolExecutor(min(MAX_DECODERS, usable_cpus()), thread_name_prefix="decode")

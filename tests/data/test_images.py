@@ -351,6 +351,41 @@ def test_globs_are_expanded_and_a_name_with_brackets_is_itself(album: Path) -> N
     assert found(f"{album}/x[1].png") == ["x[1].png"]
 
 
+def test_linked_folders_and_images_of_other_kinds_are_left_out_and_counted(album: Path, tmp_path: Path) -> None:
+    (album / "linked").symlink_to(album / "sub")
+    (album / ".hidden-link").symlink_to(album / "sub")
+    (album / "sub" / "back").symlink_to(album)
+    for name in ("p.HEIC", "sub/q.heic", "r.svg", "._s.heic"):
+        (album / name).touch()
+    left_out = images.LeftOut()
+    names = [Path(entry.path).name for entry in images.find([str(album)], True, None, left_out)]
+    assert names == ["a.JPG", "b.png", "x[1].png", "c.webp"]
+    assert left_out.suffixes == {".heic": 2, ".svg": 1}
+    assert left_out.linked_folders == [str(album / "linked"), str(album / "sub" / "back")]
+    kinds, folders = left_out.sentences()
+    assert "2 .heic, 1 .svg" in kinds
+    assert folders.startswith(f"not entered: 2 linked folders {album / 'linked'}, ")
+
+
+def test_a_folder_of_nothing_but_what_is_left_out_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    (entry,) = images.find([str(tmp_path)], True, None)
+    assert entry.error is not None
+    assert "1 .heic" in entry.error
+    assert f"linked folder {tmp_path / 'link'}" in entry.error
+
+
+def test_a_glob_without_a_suffix_counts_what_it_leaves_out_and_one_with_it_takes_it(tmp_path: Path) -> None:
+    for name in ("a.heic", "b.png"):
+        (tmp_path / name).touch()
+    left_out = images.LeftOut()
+    assert [Path(e.path).name for e in images.find([f"{tmp_path}/*"], True, None, left_out)] == ["b.png"]
+    assert left_out.suffixes == {".heic": 1}
+    assert found(f"{tmp_path}/*.heic") == ["a.heic"]
+
+
 def test_a_named_file_is_tried_whatever_it_is_called(album: Path) -> None:
     assert found(str(album / "notes.txt")) == ["notes.txt"]
 

@@ -123,6 +123,22 @@ def test_one_bad_file_stops_nobody_and_is_answered_in_its_place(run, exported, t
     assert result.predictions[3].guesses == alone.guesses
 
 
+def test_what_a_folder_holds_and_is_not_predicted_is_said_and_counted(run, exported, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    (tmp_path / "phone.heic").write_bytes(b"")
+    (tmp_path / "class").symlink_to(exported)
+    events = []
+    config = PredictConfig(paths=(str(tmp_path),), checkpoint=str(run))
+    result = predict(config, stdin=None, on_event=events.append, on_prediction=None)
+    assert (result.pictures, result.failed) == (1, 0)
+    assert (result.left_out.kinds, result.left_out.linked_folders) == ({".heic": 1}, 1)
+    kinds, folders = [event.text for event in events if isinstance(event, Notice) and event.warning]
+    assert "1 .heic" in kinds
+    assert str(tmp_path / "class") in folders
+    named = predicted(run, tmp_path / "class")
+    assert (named.pictures, named.left_out.linked_folders) == (500, 0)
+
+
 def test_predictions_that_are_handed_out_one_by_one_are_the_same_and_are_not_kept(run, exported):
     seen = []
     streamed = predicted(run, exported, seen=seen)
