@@ -39,7 +39,6 @@ app = typer.Typer(
     epilog=examples(
         "resnetcli bench train",
         "resnetcli bench train --precision fp32 --rounds 9",
-        "resnetcli bench train --start-size 32",
         "resnetcli bench train --recipe seed --threads 1",
         "resnetcli bench train --json | jq .ratio",
     )
@@ -51,6 +50,8 @@ def train(ctx: typer.Context, given: Given, config_file: ConfigFile = None, as_j
     The images are random, so that nothing is downloaded: speed does not depend on what they show.
 
     The plain loop is a process of its own: DataLoader, PIL transforms, float32, batches of 100, Adam.
+
+    Both train on images of 32 pixels; smaller ones, with which a run begins, have a row of their own.
 
     Memory: the most that the tool alone has held in its first turn, its 50,000 images included.
     """

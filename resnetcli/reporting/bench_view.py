@@ -34,7 +34,7 @@ def _rates(result: BenchResult, level: int) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     precision, tool_batch, plain_batch = result.machine.precision, result.batch_size, result.plain_batch_size
-    rows = (
+    rows = [
         ("resnetcli", precision, text.count(tool_batch), result.tool, result.roof_share),
         (
             "plain PyTorch",
@@ -44,7 +44,11 @@ def _rates(result: BenchResult, level: int) -> Table:
             result.plain_roof_share,
         ),
         ("roof", precision, "–", result.roof, 1.0),
-    )
+    ]
+    first = result.first_epochs
+    if first is not None:
+        name = f"{first.image_size} px at first"
+        rows.insert(1, (name, precision, text.count(tool_batch), first.tool, first.roof_share))
     for name, arithmetic, batch, rates, share in rows:
         cells = {
             "arithmetic": arithmetic,
@@ -72,11 +76,9 @@ def figures_panel(result: BenchResult) -> Panel:
     ]
     if result.optimizer is not None:
         rows.insert(1, ("optimiser", f"{result.optimizer}; of the plain loop adam"))
-    if result.image_size != result.plain_image_size:
-        size = (
-            f"{result.image_size} pixels a side, the first part of a run; of the plain loop {result.plain_image_size}"
-        )
-        rows.insert(1, ("images", size))
+    if result.first_epochs is not None:
+        size, first = result.image_size, result.first_epochs.image_size
+        rows.insert(1, ("images", f"{size} pixels a side; a run begins with {first}, in its own row"))
     return Panel(figures_grid(rows), title="Speed", title_align="left", box=box.ROUNDED, expand=False)
 
 

@@ -25,6 +25,18 @@ class Machine(Result):
     torch: str
 
 
+class FirstEpochs(Result):
+    """Training speed at the smaller size with which a run begins."""
+
+    image_size: int
+    """Pixels a side."""
+    tool: Spread
+    """Images a second."""
+    flops_per_image: int
+    roof_share: float
+    """As in BenchResult, for images of this size."""
+
+
 class BenchResult(Result):
     """Speed of the tool beside a plain PyTorch loop and beside the machine's own matrix products."""
 
@@ -45,8 +57,9 @@ class BenchResult(Result):
     images: int
     """What the two times are for: the training images of CIFAR-10, or its test images."""
     image_size: int
-    """Pixels a side."""
-    plain_image_size: int
+    """Pixels a side, of the tool and of the plain loop alike."""
+    first_epochs: FirstEpochs | None
+    """Of a run whose images are smaller at first; it has no part in `ratio`."""
     seconds: float
     plain_seconds: float
     matrix: Spread

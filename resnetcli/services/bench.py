@@ -16,7 +16,7 @@ from resnetcli.engine.runtime import Runtime, peak_memory, processor_name
 from resnetcli.events import OnEvent, Progress
 from resnetcli.models.resnet import ResNet
 from resnetcli.models.work import inference_flops, training_flops
-from resnetcli.results.bench import BenchResult, Machine, Spread
+from resnetcli.results.bench import BenchResult, FirstEpochs, Machine, Spread
 from resnetcli.services import turns
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.turns import PLAIN_BATCH_SIZE, Turn
@@ -26,15 +26,20 @@ TEST_IMAGES = IMAGES_PER_BATCH
 
 def train(config: BenchTrainConfig, *, on_event: OnEvent, images: int = TRAIN_IMAGES) -> BenchResult:
     """Training steps as `train` takes them with this config, on random images: batches, augmentation and optimiser
-    counted, validation and checkpoints not. All images have the size with which the run begins.
+    counted, validation and checkpoints not. The images have full size, as those of the plain loop; where the config
+    begins with smaller ones, steps of that size have turns of their own.
 
     Raises UsageError for a device that is not there, DivergedError, ResnetCliError where the plain loop fails.
     """
     environment = dict(os.environ)
     runtime = runtime_for(config, on_event)
     with turns.plain_loop("train", config.shortcut, images, runtime, environment) as plain:
-        tool, batch_size = turns.training(config, runtime, random_split(images), on_event)
+        split = random_split(images)
+        full = config.model_copy(update={"start_size": IMAGE_SIZE})
+        tool, batch_size = turns.training(full, runtime, split, on_event)
         contenders = {"tool": tool, "plain": plain, "matrix": turns.products(runtime)}
+        if config.start_size != IMAGE_SIZE:
+            contenders["first"], _ = turns.training(config, runtime, split, on_event)
         rates, memory = take_turns(contenders, config.rounds, config.seconds, runtime.device, on_event)
     return _result(
         "bench train",
@@ -44,10 +49,19 @@ def train(config: BenchTrainConfig, *, on_event: OnEvent, images: int = TRAIN_IM
         optimizer=config.optimizer,
         batch_size=batch_size,
         images=TRAIN_IMAGES,
-        image_size=config.start_size,
-        flops_per_image=training_flops(ResNet(shortcut=config.shortcut), config.start_size),
+        flops_per_image=training_flops(ResNet(shortcut=config.shortcut)),
         peak_memory=memory,
+        first_epochs=_first_epochs(config, rates),
     )
+
+
+def _first_epochs(config: BenchTrainConfig, rates: Mapping[str, Sequence[float]]) -> FirstEpochs | None:
+    if "first" not in rates:
+        return None
+    tool, matrix = spread(rates["first"]), spread(rates["matrix"])
+    flops = training_flops(ResNet(shortcut=config.shortcut), config.start_size)
+    share = tool.median * flops / matrix.median
+    return FirstEpochs(image_size=config.start_size, tool=tool, flops_per_image=flops, roof_share=share)
 
 
 def infer(config: BenchInferConfig, *, on_event: OnEvent, images: int = TEST_IMAGES) -> BenchResult:
@@ -69,7 +83,6 @@ def infer(config: BenchInferConfig, *, on_event: OnEvent, images: int = TEST_IMA
         optimizer=None,
         batch_size=batch_size,
         images=TEST_IMAGES,
-        image_size=IMAGE_SIZE,
         flops_per_image=inference_flops(ResNet(shortcut=config.shortcut)),
         peak_memory=memory,
     )
@@ -122,9 +135,9 @@ def _result(
     optimizer: str | None,
     batch_size: int,
     images: int,
-    image_size: int,
     flops_per_image: int,
     peak_memory: int,
+    first_epochs: FirstEpochs | None = None,
 ) -> BenchResult:
     tool, plain, matrix = (spread(rates[name]) for name in ("tool", "plain", "matrix"))
     roof = spread([rate / flops_per_image for rate in rates["matrix"]])
@@ -139,8 +152,8 @@ def _result(
         plain=plain,
         ratio=tool.median / plain.median,
         images=images,
-        image_size=image_size,
-        plain_image_size=IMAGE_SIZE,
+        image_size=IMAGE_SIZE,
+        first_epochs=first_epochs,
         seconds=images / tool.median,
         plain_seconds=images / plain.median,
         matrix=matrix,

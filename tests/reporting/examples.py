@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from resnetcli.metrics import paired, scores, wilson
-from resnetcli.results.bench import BenchResult, Machine, Spread
+from resnetcli.results.bench import BenchResult, FirstEpochs, Machine, Spread
 from resnetcli.results.checkpoints import (
     Ancestor,
     Calibration,
@@ -326,6 +326,10 @@ def bench_result(command: str = "bench train") -> BenchResult:
     matrix, flops = spread(700e9, 688e9, 709.5e9), 281_484_288 if training else 86_689_280
     roof = spread(*(rate / flops for rate in matrix.rounds))
     images = 50_000 if training else 10_000
+    small, first = 213_556_224, spread(1760.0, 1741.5, 1782.2)
+    first_epochs = FirstEpochs(
+        image_size=24, tool=first, flops_per_image=small, roof_share=first.median * small / matrix.median
+    )
     return BenchResult(
         command=command,
         machine=Machine(device="cpu", name="A Processor", threads=2, precision="bf16", torch="2.10.0"),
@@ -338,7 +342,7 @@ def bench_result(command: str = "bench train") -> BenchResult:
         ratio=tool.median / plain.median,
         images=images,
         image_size=32,
-        plain_image_size=32,
+        first_epochs=first_epochs if training else None,
         seconds=images / tool.median,
         plain_seconds=images / plain.median,
         matrix=matrix,

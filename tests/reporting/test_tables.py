@@ -231,9 +231,12 @@ def test_a_run_stopped_before_its_first_epoch_still_has_a_summary() -> None:
 
 
 def test_smaller_images_are_named_beside_those_of_the_plain_loop() -> None:
-    assert "pixels a side" not in drawn(tables.bench(bench_result()))
-    smaller = bench_result().model_copy(update={"image_size": 24})
-    assert "24 pixels a side, the first part of a run; of the plain loop 32" in drawn(tables.bench(smaller))
+    shown = drawn(tables.bench(bench_result()))
+    assert "32 pixels a side; a run begins with 24, in its own row" in shown
+    assert "24 px at first" in shown
+    whole = drawn(tables.bench(bench_result().model_copy(update={"first_epochs": None})))
+    assert "pixels a side" not in whole
+    assert "at first" not in whole
 
 
 def test_a_dry_run_names_the_slower_steps_of_larger_images_where_there_are_some() -> None:

@@ -44,16 +44,19 @@ def measured(request, single_thread):
     return bench.infer(config, on_event=events.append, images=120), events
 
 
-def test_small_images_are_measured_in_every_step_and_counted_as_such(monkeypatch):
+def test_small_images_are_measured_apart_and_counted_as_such(monkeypatch):
     made, make_trainer = [], turns.make_trainer
     monkeypatch.setattr(turns, "make_trainer", lambda *parts: made.append(make_trainer(*parts)) or made[-1])
     config = BenchTrainConfig(
         **TINY | {"rounds": 1}, precision="fp32", batch_size=8, epochs=1, start_size=20, start_size_until=0.1
     )
     result = bench.train(config, on_event=ignore, images=16)
-    assert (result.image_size, result.plain_image_size) == (20, 32)
-    assert result.flops_per_image == training_flops(ResNet(), 20)
-    assert next(made[0].batches(500))[0].shape == (8, 3, 20, 20)
+    assert [next(trainer.batches(500))[0].shape for trainer in made] == [(8, 3, 32, 32), (8, 3, 20, 20)]
+    assert (result.image_size, result.flops_per_image) == (32, training_flops(ResNet()))
+    first = result.first_epochs
+    assert (first.image_size, first.flops_per_image) == (20, training_flops(ResNet(), 20))
+    assert first.roof_share == pytest.approx(first.tool.median * first.flops_per_image / result.matrix.median)
+    assert result.ratio == result.tool.median / result.plain.median
 
 
 def test_every_figure_follows_from_the_rounds(measured):
@@ -78,7 +81,8 @@ def test_the_result_says_what_was_measured_and_on_what(measured):
     else:
         assert (result.shortcut, result.optimizer, result.images) == ("projection", None, 10_000)
         assert result.flops_per_image == inference_flops(ResNet(shortcut="projection"))
-    assert result.image_size == result.plain_image_size == 32
+    assert result.image_size == 32
+    assert result.first_epochs is None
     machine = result.machine
     assert (machine.device, machine.threads, machine.precision) == ("cpu", 1, "fp32")
     assert machine.torch == torch.__version__
