@@ -21,7 +21,7 @@ COMMANDS = {
         "Model",
         "Compare two checkpoints on the same images: McNemar's test, classes, images on which they differ.",
     ),
-    "predict": ("Model", "Classify pictures: files, folders, globs or a list on stdin."),
+    "predict": ("Model", "Classify pictures: files, folders, globs, or a list or a picture on stdin."),
     "inspect": (
         "Model",
         "Show layers, shapes, parameters, multiply-accumulates and where the weights come from.",

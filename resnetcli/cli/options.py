@@ -35,7 +35,7 @@ PANELS = (
 )
 """The order in which help shows them."""
 
-SHORT_FLAGS = {"output": "-o", "output_dir": "-o"}
+SHORT_FLAGS = {"output": "-o", "output_dir": "-o", "null": "-0"}
 COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
     "checkpoint": complete_checkpoint,
     "checkpoint_a": complete_checkpoint,

@@ -22,20 +22,23 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     epilog=examples(
         "resnetcli predict photo.jpg",
         "resnetcli predict pictures/ 'more/*.png' --checkpoint model.safetensors --top-k 5",
-        "find . -name '*.jpg' | resnetcli predict - --checkpoint runs/fast-1 --format jsonl",
+        "find . -name '*.jpg' -print0 | resnetcli predict - -0 --checkpoint runs/fast-1 --format jsonl",
+        "curl -fsSL https://example.org/photo.jpg | resnetcli predict -",
     )
 )
 @takes(PredictConfig)
 def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
-    """Classify pictures: files, folders, globs or a list on stdin.
+    """Classify pictures: files, folders, globs, or a list or a picture on stdin.
 
     A picture that cannot be read never stops the others; the exit code is 3 if there was one.
     """
     if "paths" not in given:
-        raise UsageError("no picture given", "resnetcli predict photo.jpg; - reads paths from stdin")
+        raise UsageError("no picture given", "resnetcli predict photo.jpg; - reads paths or a picture from stdin")
     if "checkpoint" not in given:
         say_pretrained(session_of(ctx), f"resnetcli predict {given.words('paths')} --checkpoint {{}}")
     config = resolve(PredictConfig, given)
+    if config.null and "-" not in config.paths and "null" in given.flags:
+        raise UsageError("--null is about a list on stdin, and none is read", "name - among the paths")
     if as_json and "format" in given.flags and config.format != "json":
         if from_flag(ctx, "as_json"):
             raise UsageError(f"--json and --format {config.format} contradict each other", "give one of them")
@@ -48,7 +51,7 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     with session_of(ctx).observed() as on_event:
         result = service.predict(
             config,
-            stdin=sys.stdin if "-" in config.paths else None,
+            stdin=sys.stdin.buffer if "-" in config.paths else None,
             on_event=on_event,
             on_prediction=_print_line if config.format == "jsonl" else None,
         )

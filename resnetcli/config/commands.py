@@ -106,7 +106,10 @@ class PredictConfig(InferenceOptions):
     """Classify pictures."""
 
     paths: tuple[str, ...] = option(
-        ..., "Files, folders, globs, or - for a list of paths on stdin.", panel="Input", argument=True
+        ...,
+        "Files, folders, globs, or - for stdin: a list of paths, or the bytes of one picture.",
+        panel="Input",
+        argument=True,
     )
     checkpoint: str = option(
         PRETRAINED,
@@ -116,6 +119,9 @@ class PredictConfig(InferenceOptions):
     top_k: int = option(3, "Classes to show for each picture.", panel="Output", unit="classes", ge=1, le=1000)
     format: Literal["table", "json", "jsonl", "csv"] = option("table", "How results are written.", panel="Output")
     recursive: bool = option(True, "Look into the folders of a folder.", panel="Input")
+    null: bool = option(
+        False, "The list on stdin has a NUL behind each path, as find -print0 writes it, not one a line.", panel="Input"
+    )
 
 
 class InspectConfig(Config):

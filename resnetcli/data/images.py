@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
+import re
+import shlex
 import sys
 import threading
 import warnings
@@ -12,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.data import piped
 from resnetcli.errors import DataError, ResnetCliError
 
 SUFFIXES = (
@@ -41,6 +45,8 @@ FORMATS = (
 )
 """Decoders that may be used. Not among them: EPS, for which Pillow starts Ghostscript on the file's own program."""
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
 MAX_PIXELS = 64_000_000
 
 LARGE_PIXELS = 16_000_000
@@ -62,10 +68,11 @@ UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A picture to decode, or why `path` led to none (`error`)."""
+    """A picture to decode, or why `path` led to none (`error`). One that came on stdin is there already, as `data`."""
 
     path: str
     error: str | None = None
+    data: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -98,18 +105,25 @@ class Decoded:
 
 
 def find(
-    paths: Sequence[str], recursive: bool, stdin: TextIO | None, left_out: LeftOut | None = None
+    paths: Sequence[str],
+    recursive: bool,
+    stdin: BinaryIO | None,
+    left_out: LeftOut | None = None,
+    *,
+    null: bool = False,
 ) -> Iterator[Found]:
-    """Expand files, folders (sorted, by suffix), globs (`**` too) and `-` (one path a line from `stdin`), in their
-    order.
+    """Expand files, folders (sorted, by suffix), globs (`**` too) and `-`, in their order.
 
+    `-` is what `stdin` holds: a list of paths, one a line or with `null` before each NUL, or the bytes of one picture.
     What leads to nothing becomes an entry with an error and does not stop the others. Hidden files of a folder are
     left out; so are linked folders and images of kinds that cannot be read, which `left_out` then holds.
     """
     left_out = LeftOut() if left_out is None else left_out
     for path in paths:
         if path == "-":
-            yield from _from_lines(recursive, stdin, left_out)
+            yield from _from_stdin(recursive, stdin, null, left_out)
+        elif URL.match(path):
+            yield from _from_path(path, recursive, left_out)
         elif glob.has_magic(path) and not os.path.exists(path):  # noqa: PTH110  # of a name too long, Path.exists raises
             yield from _from_glob(path, left_out)
         else:
@@ -124,16 +138,18 @@ def quiet_decoders() -> Iterator[None]:
         yield
 
 
-def decode(path: str | Path, size: int = IMAGE_SIZE) -> Decoded:
+def decode(path: str | Path, size: int = IMAGE_SIZE, data: bytes | None = None) -> Decoded:
     """The picture upright, in RGB on white, `size`×`size`; one that is so already comes through bit by bit.
+
+    With `data`, which are the bytes of the picture, `path` is only its name in messages.
 
     Raises DataError, which names `path`. Threads may call it side by side; `quiet_decoders` around them hides what
     decoders warn of.
     """
     try:
-        if not Path(path).is_file():
+        if data is None and not Path(path).is_file():
             raise DataError(f"{path}: no such file" if not Path(path).exists() else f"{path}: not a regular file")
-        with Image.open(path, formats=_formats()) as image, _turn(image):
+        with Image.open(path if data is None else io.BytesIO(data), formats=_formats()) as image, _turn(image):
             return _decode(image, size)
     except ResnetCliError:
         raise
@@ -241,16 +257,17 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _from_lines(recursive: bool, stdin: TextIO | None, left_out: LeftOut) -> Iterator[Found]:
+def _from_stdin(recursive: bool, stdin: BinaryIO | None, null: bool, left_out: LeftOut) -> Iterator[Found]:
     if stdin is None:
-        yield Found("-", "there is no stdin to read paths from")
+        yield Found("-", "there is no stdin to read from")
         return
-    try:
-        for line in stdin:
-            if path := line.rstrip("\r\n"):
-                yield from _from_path(path, recursive, left_out)
-    except UnicodeDecodeError as error:
-        yield Found("-", f"stdin is no list of paths ({error.reason})")
+    for entry in piped.entries(stdin, null, FORMATS):
+        if isinstance(entry, DataError):
+            yield Found("-", entry.message)
+        elif isinstance(entry, bytes):
+            yield Found("-", data=entry)
+        else:
+            yield from _from_path(entry, recursive, left_out)
 
 
 def _from_glob(pattern: str, left_out: LeftOut) -> Iterator[Found]:
@@ -274,7 +291,7 @@ def _from_path(path: str, recursive: bool, left_out: LeftOut) -> Iterator[Found]
         yield Found(path, f"{path}: {getattr(refusal, 'strerror', None) or refusal}")
         return
     if not is_folder:
-        yield Found(path) if exists else Found(path, f"{path}: no such file")
+        yield Found(path) if exists else Found(path, f"{path}: {_missing(path)}")
         return
     refused: list[OSError] = []
     count, here = 0, LeftOut()
@@ -292,6 +309,12 @@ def _from_path(path: str, recursive: bool, left_out: LeftOut) -> Iterator[Found]
     if not count and not refused:
         seen = [f"looked for {', '.join(SUFFIXES[:5])}, …", *here.sentences()]
         yield Found(path, f"{path}: the folder holds no picture ({'; '.join(seen)})")
+
+
+def _missing(path: str) -> str:
+    if URL.match(path):
+        return f"URLs are not fetched; do `curl -fsSL {shlex.quote(path)} | resnetcli predict -`"
+    return "no such file"
 
 
 def _is_link(folder: str) -> bool:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ Read = tuple[str, pictures.Decoded | DataError]
 def predict(
     config: PredictConfig,
     *,
-    stdin: TextIO | None,
+    stdin: BinaryIO | None,
     on_event: OnEvent,
     on_prediction: Callable[[Prediction], None] | None,
 ) -> PredictResult:
@@ -77,7 +77,7 @@ def predict(
     rows, done, failed = inference_rows(runtime.device), 0, 0
     left_out = pictures.LeftOut()
     with pictures.quiet_decoders():
-        names = pictures.find(config.paths, config.recursive, stdin, left_out)
+        names = pictures.find(config.paths, config.recursive, stdin, left_out, null=config.null)
         decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)
         for read in _batches(decoded, rows):
             answers = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
@@ -140,7 +140,7 @@ def _decoded(names: Iterator[pictures.Found], size: int, ahead: int) -> Iterator
         try:
             if found.error is not None:
                 raise DataError(found.error)
-            return found.path, pictures.decode(Path(found.path), size)
+            return found.path, pictures.decode(Path(found.path), size, found.data)
         except DataError as error:
             return found.path, error
 

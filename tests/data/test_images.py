@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import struct
 import zlib
 from pathlib import Path
@@ -325,7 +326,7 @@ def test_one_colour_stays_that_colour_at_any_size(
     assert (images.decode(path).pixels == expected).all()
 
 
-def found(*paths: str, recursive: bool = True, stdin: io.StringIO | None = None) -> list[str]:
+def found(*paths: str, recursive: bool = True, stdin: io.BytesIO | None = None) -> list[str]:
     """The pictures by name, errors as "!name"."""
     return [("!" if entry.error else "") + Path(entry.path).name for entry in images.find(paths, recursive, stdin)]
 
@@ -401,13 +402,15 @@ def test_what_matches_nothing_is_an_entry_and_does_not_stop_the_others(album: Pa
 
 
 def test_a_dash_reads_one_path_a_line(album: Path) -> None:
-    lines = io.StringIO(f"{album / 'b.png'}\r\n\n{album / 'none.png'}\n{album / 'sub'}\n")
+    lines = io.BytesIO(f"{album / 'b.png'}\r\n\n{album / 'none.png'}\n{album / 'sub'}\n".encode())
     assert found("-", stdin=lines) == ["b.png", "!none.png", "c.webp"]
     assert found("-", stdin=None) == ["!-"]
 
 
-def test_bytes_that_are_no_text_on_stdin_are_an_entry() -> None:
-    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), encoding="utf-8")
-    (entry,) = images.find(["-"], True, stdin)
-    assert entry.error is not None
-    assert "stdin is no list of paths" in entry.error
+@pytest.mark.parametrize("url", ["https://example.org/a.png", "http://example.org/a.png?w=1&h=[2]", "s3://b/a.png"])
+def test_a_url_is_an_entry_that_shows_the_command_that_fetches_it(url: str) -> None:
+    for entries in (images.find([url], True, None), images.find(["-"], True, io.BytesIO(f"{url}\n".encode()))):
+        (entry,) = entries
+        assert entry.path == url
+        command = f"curl -fsSL {shlex.quote(url)} | resnetcli predict -"
+        assert entry.error == f"{url}: URLs are not fetched; do `{command}`"

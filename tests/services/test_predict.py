@@ -151,12 +151,12 @@ def test_no_more_pictures_are_decoded_than_three_batches_hold(run, exported, mon
     decoded, open_now, most = pictures.decode, 0, 0
     lock = threading.Lock()
 
-    def counted(path, size):
+    def counted(path, size, data):
         nonlocal open_now, most
         with lock:
             open_now += 1
             most = max(most, open_now)
-        return decoded(path, size)
+        return decoded(path, size, data)
 
     def handed_out(prediction):
         nonlocal open_now
@@ -174,7 +174,7 @@ def test_the_first_answers_do_not_wait_for_a_full_batch_of_slow_pictures(run, ex
     decode, decoded, answered = pictures.decode, [], []
     clock = iter(range(10_000))
     monkeypatch.setattr("resnetcli.services.predict.time.monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(pictures, "decode", lambda path, size: decoded.append(path) or decode(path, size))
+    monkeypatch.setattr(pictures, "decode", lambda path, size, data: decoded.append(path) or decode(path, size))
     config = PredictConfig(paths=(str(exported / "0[0-2]*.png"),), checkpoint=str(run))
     predict(config, stdin=None, on_event=ignore, on_prediction=lambda p: answered.append(len(decoded)))
     assert len(answered) == 300
@@ -225,7 +225,7 @@ def test_what_lies_in_the_folder_under_the_name_of_packaged_weights_is_pointed_o
 
 
 def test_paths_come_from_stdin(run, exported):
-    names = io.StringIO(f"{exported / '0005.png'}\n{exported / '0006.png'}\n")
+    names = io.BytesIO(f"{exported / '0005.png'}\n{exported / '0006.png'}\n".encode())
     result = predicted(run, "-", stdin=names)
     assert [p.path for p in result.predictions] == [str(exported / "0005.png"), str(exported / "0006.png")]
 
@@ -239,4 +239,4 @@ def test_a_larger_picture_is_answered_with_a_notice(run, tmp_path):
 
 def test_an_empty_list_is_an_error(run):
     with pytest.raises(DataError, match="no picture"):
-        predicted(run, "-", stdin=io.StringIO(""))
+        predicted(run, "-", stdin=io.BytesIO())
