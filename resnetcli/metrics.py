@@ -264,6 +264,7 @@ def _bins(confidence: Sequence[float], correct: Sequence[bool]) -> tuple[Calibra
             count=len(inside),
             confidence=math.fsum(min(confidence[image], 1.0) for image in inside) / len(inside) if inside else 0.0,
             accuracy=sum(correct[image] for image in inside) / len(inside) if inside else 0.0,
+            interval=wilson(sum(correct[image] for image in inside), len(inside)),
         )
         for i, inside in enumerate(members)
     )

@@ -34,6 +34,12 @@ def write_file(path: Path, data: bytes, *, parents: bool = False) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Removes the file `path` if it is there. Raises StorageError."""
+    with _explained(path, 0):
+        path.unlink(missing_ok=True)
+
+
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Makes the folder `path` with these files. Raises StorageError; then there is no litter, and a folder that was
     there is still there. Otherwise it is replaced, never merged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ import typer
 
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.errors import StorageError, UsageError
+from resnetcli.events import Notice
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import EvaluateResult
 from resnetcli.results.train import TrainResult
@@ -73,7 +75,7 @@ def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plot
     from resnetcli.reporting import files
     from resnetcli.services.reports import write_report
 
-    contents: dict[str, bytes] = {}
+    contents: dict[str, bytes | None] = {}
     if tables:
         texts = (
             files.to_json(result),
@@ -85,10 +87,23 @@ def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plot
     if plots:
         from resnetcli.reporting.plots import calibration_png, confusion_png
 
-        contents |= {
-            name: draw(result.scores) for name, draw in zip(PLOTS, (confusion_png, calibration_png), strict=True)
-        }
+        for name, draw in zip(PLOTS, (confusion_png, calibration_png), strict=True):
+            contents[name] = drawn(name, partial(draw, result))
     return result.model_copy(update={"files": write_report(folder, contents)})
+
+
+def drawn(name: str, draw: Callable[[], bytes]) -> bytes | None:
+    """The picture that `draw` returns. Where it cannot be drawn None, and a warning on stderr: what was measured is
+    worth more than a picture of it."""
+    try:
+        return draw()
+    except Exception as error:  # whatever it is: no memory left, an incomplete installation, a bug of ours
+        from resnetcli.reporting.console import stderr
+        from resnetcli.reporting.progress import Observer
+
+        reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
+        Observer(stderr())(Notice(f"{name} could not be drawn ({reason})", warning=True))
+        return None
 
 
 def write_comparison(result: CompareResult, folder: Path) -> CompareResult:
@@ -108,7 +123,8 @@ def write_training(result: TrainResult) -> TrainResult:
         from resnetcli.reporting.plots import history_png
         from resnetcli.services.reports import write_report
 
-        write_report(folder, {"history.png": history_png(result.history)})
+        name = "history.png"
+        write_report(folder, {name: drawn(name, partial(history_png, result.history, result.notes))})
     if result.measured is None:
         return result
     return result.model_copy(update={"measured": write_evaluation(result.measured, folder, tables=True, plots=True)})

@@ -1,84 +1,50 @@
-"""PNG plots, as bytes. matplotlib comes in where one is drawn, by its object interface: no pyplot, no global state, and
-no `matplotlibrc` of the current folder or of the user, so that a picture is the same everywhere."""
+"""The pictures of a report, as PNG files in memory. The same result gives the same bytes, wherever it is drawn."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import io
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from resnetcli.reporting import text
-from resnetcli.results.evaluate import Scores
-from resnetcli.results.train import EpochRow
+from resnetcli.reporting.drawing import BLUE, GREEN, GREY, VERMILION, figure_of, label, png, quiet, with_defaults
+from resnetcli.results.evaluate import EvaluateResult
+from resnetcli.results.train import CurveNotes, EpochRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 150
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#777777"
-"""Of Okabe and Ito's palette, which colour-blind readers tell apart; in grey print they differ in lightness."""
-
-
-P = ParamSpec("P")
-
-
-@functools.cache
-def _matplotlib() -> Any:
-    """matplotlib, imported from the folder of its own defaults.
-
-    On import it reads the first `matplotlibrc` of the current folder, of $MATPLOTLIBRC and of the user's folder; a line
-    in one can make every picture take gigabytes or start latex, and a pipe of that name never ends. In that folder the
-    first is the one that matplotlib ships.
-    """
-    spec = importlib.util.find_spec("matplotlib")
-    assert spec is not None
-    assert spec.origin is not None
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(Path(spec.origin).parent / "mpl-data")
-    try:
-        import matplotlib
-    finally:
-        os.chdir(before)
-    return matplotlib
+FEW_IMAGES = 30
+"""A bin of the calibration with fewer says little: at so many, a 95 % interval is up to 34 points wide."""
+MOST_WRITTEN = 20
+"""Up to so many classes the cells of the confusion matrix have room for counts."""
+MOST_NAMED = 100
+"""Up to so many classes each row has room for its name."""
 
 
-def _with_defaults(draw: Callable[P, bytes]) -> Callable[P, bytes]:
-    """`draw` under matplotlib's own defaults, also in a process that had imported it before."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
-        matplotlib = _matplotlib()
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-@_with_defaults
-def confusion_png(scores: Scores) -> bytes:
+@with_defaults
+def confusion_png(result: EvaluateResult) -> bytes:
     """Shares of each actual class as shades, with the counts written into the cells."""
-    names = [c.name for c in scores.classes]
-    n = len(names)
+    scores = result.scores
+    n = len(scores.classes)
+    names = [label(c.name, 24) for c in scores.classes]
     shares = [[count / max(sum(row), 1) for count in row] for row in scores.confusion]
-    figure = _figure(width=max(6.4, 2.4 + 0.62 * n), height=max(5.2, 1.9 + 0.52 * n))
+    width, height = (
+        min(20.0, max(least, base + cell * n)) for least, base, cell in ((6.4, 2.4, 0.62), (5.6, 2.3, 0.52))
+    )
+    figure = figure_of(width, height, f"Confusion matrix of {result.checkpoint}", _measured(result))
     axes = figure.add_subplot()
     # A square root lifts the few per cent of a mistake above the paper's white.
     image = axes.imshow([[share**0.5 for share in row] for row in shares], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(n), names)
+    size = "medium" if n <= MOST_WRITTEN else 6
+    shown = range(0, n, -(-n // MOST_NAMED))
+    axes.set_xticks(shown, [names[i] for i in shown], rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+    axes.set_yticks(shown, [names[i] for i in shown], fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("actual class")
-    axes.set_title(f"Confusion, {_measured(scores)}", loc="left")
     axes.tick_params(length=0)
     for i, row in enumerate(scores.confusion):
         for j, count in enumerate(row):
-            if count and n <= 20:
+            if count and n <= MOST_WRITTEN:
                 colour = "white" if shares[i][j] > 0.36 else "black"
                 axes.text(j, i, f"{count}", ha="center", va="center", color=colour, fontsize=8.5)
     for edge in axes.spines.values():
@@ -88,89 +54,123 @@ def confusion_png(scores: Scores) -> bytes:
     bar.set_ticks([share**0.5 for share in ticks], labels=[f"{100 * share:g} %" for share in ticks])
     bar.set_label("share of the actual class (square-root scale)")
     bar.outline.set_visible(False)
-    return _png(figure)
+    return png(figure)
 
 
-@_with_defaults
-def calibration_png(scores: Scores) -> bytes:
-    """Accuracy against confidence, and below how many images lie in each bin."""
+@with_defaults
+def calibration_png(result: EvaluateResult) -> bytes:
+    """Accuracy against confidence, with its interval in each bin, and below how many images lie there."""
+    scores = result.scores
     filled = [b for b in scores.calibration if b.count]
-    figure = _figure(width=6.0, height=6.4)
+    ece = f"ECE {text.percent(scores.ece)} in {len(scores.calibration)} bins"
+    if result.temperature is not None and result.uncalibrated is not None:
+        ece += f", temperature {result.temperature:.3f} ({text.percent(result.uncalibrated.ece)} without)"
+    figure = figure_of(7.2, 7.6, f"Calibration of {result.checkpoint}", _measured(result), ece)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    centres = [(b.low + b.high) / 2 for b in filled]
-    widths = [b.high - b.low for b in filled]
     upper.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    upper.bar(
-        centres, [b.accuracy for b in filled], widths, color=BLUE, alpha=0.35, edgecolor="white", label="accuracy"
+    for few, name in ((False, f"accuracy of {FEW_IMAGES} images or more"), (True, "accuracy of fewer images")):
+        chosen = [b for b in filled if (b.count < FEW_IMAGES) == few]
+        upper.errorbar(
+            [b.confidence for b in chosen],
+            [b.accuracy for b in chosen],
+            yerr=[[b.accuracy - b.interval.low for b in chosen], [b.interval.high - b.accuracy for b in chosen]],
+            color=GREY if few else VERMILION,
+            elinewidth=0.8 if few else 1.5,
+            marker="o",
+            markersize=4 if few else 7,
+            markerfacecolor="white" if few else VERMILION,
+            linestyle="none",
+            capsize=2,
+            clip_on=False,  # a point at 0 or 100 % is a whole one
+            label=f"{name} of similar confidence, 95 % Wilson interval",
+        )
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), fontsize="small")
+    bars = lower.bar(
+        [(b.low + b.high) / 2 for b in filled],
+        [b.count / scores.images for b in filled],
+        [b.high - b.low for b in filled],
+        color=GREY,
+        edgecolor="white",
     )
-    upper.plot(
-        [b.confidence for b in filled],
-        [b.accuracy for b in filled],
-        color=VERMILION,
-        marker="o",
-        markersize=4,
-        linewidth=1.2,
-        label="at the bin's mean confidence",
-    )
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    upper.set_title(f"Calibration, ECE {text.percent(scores.ece)}, {_measured(scores)}", loc="left")
-    upper.legend(frameon=False, loc="upper left")
-    lower.bar(centres, [b.count / scores.images for b in filled], widths, color=GREY, edgecolor="white")
+    lower.bar_label(bars, [text.count(b.count) for b in filled], padding=1, fontsize=6.5)
+    lower.margins(y=0.15)
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="share of images")
     for axes in (upper, lower):
-        _quiet(axes)
-    return _png(figure)
+        quiet(axes)
+    return png(figure)
 
 
-@_with_defaults
-def history_png(history: Sequence[EpochRow]) -> bytes:
-    """Loss and accuracy by epoch, training and validation."""
-    figure = _figure(width=9.0, height=4.0)
-    left, right = figure.subplots(1, 2)
+@with_defaults
+def history_png(history: Sequence[EpochRow], notes: CurveNotes) -> bytes:
+    """Loss, accuracy and learning rate by epoch, with the best epoch on validation and where the images grow.
+
+    `history` has at least one row, whole epochs all of them, of a run that goes on or has ended: nothing here knows how
+    many are to come. `notes` come from `services.history.curve_notes`.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = figure_of(8.0, 7.6, f"Run {notes.run}", *_sizes(notes))
+    panels: list[Axes] = list(figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.4)))
+    losses, accuracies, rates = panels
     epochs = [row.epoch for row in history]
-    validated = [row for row in history if row.val_loss is not None and row.val_top1 is not None]
-    marker = "o" if len(history) <= 30 else None
-    for axes, train, val in (
-        (left, [row.train_loss for row in history], [row.val_loss or 0.0 for row in validated]),
-        (right, [100 * row.train_top1 for row in history], [100 * (row.val_top1 or 0.0) for row in validated]),
+    validated = [(row.epoch, row.val_loss, row.val_top1) for row in history if row.val_top1 is not None]
+    dots = "o" if len(history) <= 30 else None
+    with_ = f", with {' and '.join(notes.train_loss_with)}" if notes.train_loss_with else ""
+    for axes, train, column, name in (
+        (losses, [row.train_loss for row in history], 1, f"training{with_}"),
+        (accuracies, [100 * row.train_top1 for row in history], 2, "training"),
     ):
-        axes.plot(epochs, train, color=BLUE, marker=marker, markersize=4, linestyle="--", label="training")
+        axes.plot(epochs, train, color=BLUE, marker=dots, markersize=4, linestyle="--", label=name)
         if validated:
+            measured = [(row[column] or 0.0) * (1 if axes is losses else 100) for row in validated]
             axes.plot(
-                [row.epoch for row in validated], val, color=VERMILION, marker=marker, markersize=4, label="validation"
+                [row[0] for row in validated], measured, color=VERMILION, marker=dots, markersize=4, label="validation"
             )
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        _quiet(axes)
-    left.set_title("Loss", loc="left")
-    left.set_ylabel("cross-entropy (nats)")
-    right.set_title("Accuracy", loc="left")
-    right.set_ylabel("top-1 (%)")
-    return _png(figure)
+    rates.plot(epochs, [row.lr for row in history], color=GREY, marker=dots, markersize=3)
+    if validated:
+        best = max(validated, key=lambda row: row[2] or 0.0)  # the first of equal ones, which is the one that is kept
+        for axes in panels:
+            axes.axvline(best[0], color=GREEN, linewidth=1)
+        accuracies.plot(
+            [best[0]],
+            [100 * (best[2] or 0.0)],
+            color=GREEN,
+            marker="*",
+            markersize=13,
+            linestyle="none",
+            label=f"best epoch on validation: {text.count(best[0])}, {text.percent(best[2] or 0.0)}",
+        )
+    if 0 < notes.small_epochs < epochs[-1]:
+        for axes in panels:
+            axes.axvline(
+                notes.small_epochs + 0.5,
+                color="black",
+                linestyle=":",
+                linewidth=1,
+                label=f"images grow from {notes.start_size} to {notes.size} pixels" if axes is losses else None,
+            )
+    losses.set_ylabel("cross-entropy (nats)")
+    accuracies.set_ylabel("top-1 accuracy (%)")
+    rates.set(xlabel="epoch", ylabel="learning rate")
+    rates.set_ylim(bottom=0)
+    rates.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    for axes in panels:
+        quiet(axes)
+    for axes in (losses, accuracies):
+        axes.legend(fontsize="small", edgecolor="none", framealpha=0.85)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+def _sizes(notes: CurveNotes) -> tuple[str, ...]:
+    if not notes.small_epochs:
+        return ()
+    later = f"of {notes.size} after it and in validation"
+    return (f"training images of {notes.start_size} pixels up to epoch {notes.small_epochs}, {later}",)
 
 
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that draws itself with Agg, without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _quiet(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _measured(scores: Scores) -> str:
-    return f"top-1 {text.percent(scores.top1.value)} of {text.count(scores.images)} images"
+def _measured(result: EvaluateResult) -> str:
+    scores, protocol = result.scores, result.protocol
+    tta = "" if protocol.tta == "none" else f", tta {protocol.tta}"
+    images = text.plural(scores.images, "image")
+    return f"{protocol.data}, {protocol.split} split, {images}{tta}: top-1 {text.percent(scores.top1.value)}"

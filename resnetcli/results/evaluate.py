@@ -38,6 +38,8 @@ class CalibrationBin(Result):
     count: int
     confidence: float
     accuracy: float
+    interval: Interval
+    """Of the accuracy, which a few images do not tell well."""
 
 
 class Uncalibrated(Result):

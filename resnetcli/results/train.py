@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from resnetcli.results.base import SCHEMA_VERSION, Result
 from resnetcli.results.evaluate import EvaluateResult
 
@@ -21,6 +23,21 @@ class EpochRow(Result):
     memory_mib: float
 
 
+class CurveNotes(Result):
+    """What must be known of a run, besides its rows, to read its curves."""
+
+    run: str
+    """Name of the run directory."""
+    size: int
+    """Pixels a side of the validation images, and of the training images after `small_epochs`."""
+    start_size: int
+    """Pixels a side of the training images before that."""
+    small_epochs: int
+    """How many epochs begin with images of `start_size`; 0: none."""
+    train_loss_with: tuple[str, ...]
+    """What the training loss is of, and the validation loss is not: for instance "label smoothing 0.2"."""
+
+
 class TrainResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str = "train"
@@ -35,6 +52,8 @@ class TrainResult(Result):
     history: tuple[EpochRow, ...]
     measured: EvaluateResult | None
     """On the test split, unless the run was told to leave it alone; None where the run stopped before its end."""
+    notes: CurveNotes = Field(exclude=True, repr=False)
+    """For history.png; not part of the JSON document."""
 
 
 class DryRunResult(Result):

@@ -1,4 +1,5 @@
-"""metrics.jsonl and metrics.csv: a view of the history that the checkpoint holds, rewritten whole, so never torn."""
+"""The history of a run, which its checkpoint holds, as others see it: metrics.jsonl and metrics.csv, rewritten whole,
+so never torn, and what must be known to read its curves."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.results.train import EpochRow
+from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.train import TrainConfig
+from resnetcli.data.sizes import small_epochs
+from resnetcli.results.train import CurveNotes, EpochRow
 
 
 def write_history(run_dir: Path, history: Sequence[EpochRow]) -> None:
@@ -20,3 +24,20 @@ def write_history(run_dir: Path, history: Sequence[EpochRow]) -> None:
     storage.write_file(run_dir / "metrics.csv", table.getvalue().encode())
     lines = "".join(row.model_dump_json() + "\n" for row in history)
     storage.write_file(run_dir / "metrics.jsonl", lines.encode())
+
+
+def curve_notes(run_dir: Path, config: TrainConfig) -> CurveNotes:
+    """What history.png says of the run in `run_dir` besides its rows."""
+    train_loss_with = []
+    if config.label_smoothing:
+        train_loss_with.append(f"label smoothing {config.label_smoothing:g}")
+    if mixes := [name for name, on in (("Mixup", config.mixup), ("CutMix", config.cutmix)) if on and config.mix_share]:
+        of = "" if config.mix_share == 1 else f" in {100 * config.mix_share:g} % of the steps"
+        train_loss_with.append(" or ".join(mixes) + of)
+    return CurveNotes(
+        run=run_dir.name or run_dir.resolve().name,
+        size=IMAGE_SIZE,
+        start_size=config.start_size,
+        small_epochs=small_epochs(config),
+        train_loss_with=tuple(train_loss_with),
+    )

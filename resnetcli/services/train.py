@@ -34,7 +34,7 @@ from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
 from resnetcli.services.budget import prepare_within_budget
 from resnetcli.services.evaluate import measure, select_split
-from resnetcli.services.history import write_history
+from resnetcli.services.history import curve_notes, write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
 from resnetcli.services.run_folder import check_run_folder, check_still_unused, new_run_folder
@@ -173,6 +173,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         train_seconds=position.total_seconds + position.seconds,
         history=tuple(position.history),
         measured=measured,
+        notes=curve_notes(run_dir, setup.config),
     )
 
 

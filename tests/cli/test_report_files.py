@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from resnetcli.cli.report_files import write_training
+from resnetcli.reporting import plots
 from tests.limits import files_limited_to
+from tests.reporting.examples import train_result
 
 Cli = Callable[..., Any]
 MINI = ("--data", "cifar10-mini")
@@ -38,3 +41,46 @@ def test_a_run_whose_report_cannot_be_written_shows_its_table(cli: Cli) -> None:
     assert outcome.code == 7
     assert "cannot write runs/r/report" in outcome.err
     assert "Classes, worst first" in outcome.out
+
+
+@pytest.fixture(
+    params=[MemoryError(), RuntimeError("latex was not found\nlog"), ImportError("no matplotlib")], ids=repr
+)
+def nothing_can_be_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Returns what a warning says of the reason."""
+
+    def fail(*_: object) -> bytes:
+        raise request.param
+
+    for name in ("confusion_png", "calibration_png", "history_png"):
+        monkeypatch.setattr(plots, name, fail)
+    return f"could not be drawn ({type(request.param).__name__}"
+
+
+def test_pictures_that_cannot_be_drawn_cost_a_run_neither_its_tables_nor_its_exit_code(
+    nothing_can_be_drawn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Path("r/report")
+    report.mkdir(parents=True)
+    (report / "confusion.png").touch()
+    written = write_training(train_result().model_copy(update={"run_dir": "r"}))
+    assert written.measured is not None
+    tables = {"report.json", "per_class.csv", "confusion.csv", "predictions.csv"}
+    assert {Path(name).name for name in written.measured.files} == tables
+    assert {path.name for path in report.iterdir()} == tables  # and no picture of an earlier measurement
+    warnings = capsys.readouterr().err
+    for name in ("history.png", "confusion.png", "calibration.png"):
+        assert f"warning: {name} {nothing_can_be_drawn}" in warnings
+
+
+def test_one_picture_that_cannot_be_drawn_costs_evaluate_that_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(plots, "confusion_png", fail)
+    outcome = cli("evaluate", "pretrained", *MINI, "--output", "report", "--save-plots", "--json")
+    assert outcome.code == 0
+    assert "warning: confusion.png could not be drawn (MemoryError)" in outcome.err
+    files = json.loads(outcome.out)["files"]
+    assert sorted(files) == sorted(map(str, Path("report").iterdir()))
+    assert "report/calibration.png" in files

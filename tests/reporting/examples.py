@@ -22,7 +22,7 @@ from resnetcli.results.data import BatchCheck, DataResult
 from resnetcli.results.evaluate import EvaluateResult, Protocol, Scores, Uncalibrated
 from resnetcli.results.inspect import InspectResult, LayerRow
 from resnetcli.results.predict import Guess, Prediction, PredictResult
-from resnetcli.results.train import DryRunResult, EpochRow, TrainResult
+from resnetcli.results.train import CurveNotes, DryRunResult, EpochRow, TrainResult
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -140,7 +140,12 @@ def train_result(epochs: int = 5) -> TrainResult:
         train_seconds=182.0,
         history=history(epochs),
         measured=evaluate_result(),
+        notes=curve_notes(),
     )
+
+
+def curve_notes(*, small_epochs: int = 2, train_loss_with: tuple[str, ...] = ("label smoothing 0.2",)) -> CurveNotes:
+    return CurveNotes(run="fast-1", size=32, start_size=24, small_epochs=small_epochs, train_loss_with=train_loss_with)
 
 
 def checkpoint_info() -> CheckpointInfo:
