@@ -52,4 +52,10 @@ def _multiply(unit: ConvUnit, convolution: nn.Conv2d, factor: float) -> None:
     assert unit.bn.running_var is not None
     convolution.weight = nn.Parameter(convolution.weight * factor)
     unit.bn.running_mean = unit.bn.running_mean * factor
-    unit.bn.running_var = (unit.bn.running_var + unit.bn.eps) * factor**2 - unit.bn.eps
+    wanted = (unit.bn.running_var + unit.bn.eps) * factor**2
+    variance = wanted - unit.bn.eps
+    if (variance < 0).any():  # of a channel that hardly varies: no variance is that small, so the scale gives way
+        scale = torch.where(variance < 0, (unit.bn.eps / wanted).sqrt(), 1.0)
+        unit.bn.weight = nn.Parameter(unit.bn.weight * scale)
+        variance = variance.clamp(min=0)
+    unit.bn.running_var = variance

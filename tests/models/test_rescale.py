@@ -30,6 +30,19 @@ def test_rescaled_networks_answer_as_before(shortcut):
         assert torch.equal(after[name], before[name] * 10)
 
 
+def test_channels_that_hardly_vary_keep_their_answers_and_get_no_negative_variance():
+    torch.manual_seed(0)
+    network = ResNet(branch_scale=0.3)
+    network.train()(torch.randn(64, 3, 32, 32))
+    quiet = network.layer3[0].branch[0].bn
+    quiet.running_var[:5] = torch.tensor([0.0, 1e-9, 1e-7, 1e-6, 1e-4])
+    images = torch.randn(8, 3, 32, 32)
+    expected = network.eval()(images)
+    rescale(network, 0.1)
+    assert min(v.min() for n, v in network.state_dict().items() if n.endswith("running_var")) == 0
+    assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
 def test_for_muon_every_convolution_has_the_norm_that_a_step_would_give_it():
     torch.manual_seed(0)
     network = ResNet(shortcut="projection", branch_scale=0.3)
