@@ -32,6 +32,8 @@ from resnetcli.results.train import EpochRow
 
 REPORT_SECONDS = 0.1
 """Not more often than an eye can follow."""
+OTHER_WEIGHTS = "start from other weights"
+"""What to do where a run cannot begin: no learning rate had a part in that."""
 
 
 class Batches(Protocol):
@@ -233,7 +235,7 @@ class Trainer:
     def check_finite(self) -> None:
         """Raises DivergedError unless the losses so far and the gradients of this moment are finite."""
         if not math.isfinite(float(magnitude(self._gradients(), self.position.sums[0]))):
-            raise self._diverged("loss or gradient is not finite", self.global_step + 1)
+            raise self._not_finite(self.global_step + 1)
 
     def check_weights(self) -> None:
         """Raises DivergedError unless the losses so far and all that would be saved of the network are finite."""
@@ -246,12 +248,19 @@ class Trainer:
     def _check_guard(self, figures: list[float]) -> None:
         """Raises DivergedError where the guard has held a step."""
         if figures and figures[1]:
-            raise self._diverged("loss or gradient is not finite", int(figures[1]))
+            raise self._not_finite(int(figures[1]))
+
+    def _not_finite(self, global_step: int) -> DivergedError:
+        """The error for loss or gradient of a step, before any learning rate has acted on them."""
+        what = "loss or gradient is not finite"
+        if global_step == 1 and self.config.init is not None:
+            return DivergedError(f"training cannot begin: {what} in its first step", OTHER_WEIGHTS)
+        return self._diverged(what, global_step)
 
     def _diverged(self, what: str, global_step: int) -> DivergedError:
         """The error for a step of the whole run, counted from 1."""
         if not global_step:
-            return DivergedError(f"training cannot begin: {what}", "start from other weights")
+            return DivergedError(f"training cannot begin: {what}", OTHER_WEIGHTS)
         epoch, step = divmod(global_step - 1, self.batches.steps)
         lr = self.config.lr * learning_rate_share(global_step - 1, self.batches.steps, self.config)
         return DivergedError(

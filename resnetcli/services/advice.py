@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
 from resnetcli.config.train import TrainConfig
+from resnetcli.engine.loop import OTHER_WEIGHTS
 from resnetcli.errors import DivergedError, NotEnoughMemoryError, is_out_of_memory
 
 
@@ -20,7 +21,8 @@ def advice(config: TrainConfig, batch_size: int, run_dir: Path | None = None) ->
     except DivergedError as error:
         if run_dir is None:
             raise
-        raise DivergedError(f"{error.message}; {_saved(run_dir)}", _lower_rate(error.hint, config, run_dir)) from error
+        hint = error.hint if error.hint == OTHER_WEIGHTS else _lower_rate(error.hint, config, run_dir)
+        raise DivergedError(f"{error.message}; {_saved(run_dir)}", hint) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

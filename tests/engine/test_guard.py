@@ -110,6 +110,15 @@ def test_weights_that_are_not_finite_to_begin_with_are_no_matter_of_the_learning
     assert "--lr" not in caught.value.hint
 
 
+@pytest.mark.parametrize("make", [trainer, guarded])
+def test_a_first_step_from_given_weights_that_is_not_finite_is_no_matter_of_the_learning_rate(make):
+    t = make(CONFIG.model_copy(update={"init": "weights.safetensors"}))
+    poison(t, 0, math.nan, "loss")
+    with pytest.raises(DivergedError, match="cannot begin: loss or gradient is not finite in its first step") as caught:
+        run(t)
+    assert caught.value.hint == "start from other weights"
+
+
 def test_the_guard_asks_the_device_nothing(monkeypatch):
     guard, gradients = DeviceGuard(CPU.device), [torch.ones(3), torch.ones(2, 2)]
 

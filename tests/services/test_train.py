@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, entry_for, read_own_header
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, encode, entry_for, read_own_header
 from resnetcli.checkpoints.manager import best_first, newest_intact, read_best
 from resnetcli.config.base import InferenceOptions
 from resnetcli.config.commands import EvaluateConfig
@@ -243,6 +243,16 @@ def test_a_run_whose_network_answers_with_no_numbers_has_diverged(tmp_path, monk
     monkeypatch.setattr("resnetcli.services.evaluate.collect_logits", lambda *_, **__: answers)
     with pytest.raises(DivergedError, match="its answers are not numbers, for 500 of 500 images"):
         short_run(tmp_path, name="wild", epochs=1, val_fraction=0)
+
+
+def test_weights_that_no_run_can_start_from_bring_no_advice_on_the_learning_rate(tmp_path):
+    short_run(tmp_path, name="good", epochs=1, limit_train=32)
+    weights, header = read_best(tmp_path / "good")[1:3]
+    weights["head.weight"] = torch.full_like(weights["head.weight"], 3e38)
+    (tmp_path / "large.safetensors").write_bytes(encode(weights, header))
+    with pytest.raises(DivergedError, match="cannot begin") as caught:
+        short_run(tmp_path, name="tuned", init=str(tmp_path / "large.safetensors"), epochs=1)
+    assert caught.value.hint == "start from other weights"
 
 
 def test_the_warning_of_images_that_may_be_known_is_handed_down(tmp_path):
