@@ -11,13 +11,14 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus"}
+FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus", "untrusted"}
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "errors": set(),
     "durable": set(),
     "cpus": set(),
+    "untrusted": set(),
     "config": set(),
     "results": set(),
     "events": {"results"},

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.checkpoints.vetting import Refused, vetted_copy
 from resnetcli.config.base import Shortcut
 from resnetcli.errors import CheckpointError
@@ -52,6 +53,7 @@ def load_foreign(path: Path) -> tuple[dict[str, Tensor], Shortcut]:
     if not state:
         raise CheckpointError(f"{path}: holds no state_dict of tensors", _HINT)
     _check_tensors(state, path)
+    check_sound(state, path)
     renamed = {_rename(name, path): tensor for name, tensor in state.items()}
     shortcut: Shortcut = "projection" if any(map(_IDENTITY_BLOCK.match, state)) else "identity"
     return _fold_biases(renamed), shortcut

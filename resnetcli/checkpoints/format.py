@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
-from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar
+from typing import Annotated, BinaryIO, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -24,18 +24,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import MAX_EPOCHS, HalfPrecision, Shortcut
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, Appearance, Calibration
 from resnetcli.results.train import EpochRow
+from resnetcli.untrusted import MAX_ITEMS, json_values, open_plain, parse_json, read_plain
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "resnetcli"
 MODEL_FILE, TRAINER_FILE, MANIFEST_FILE = "model.safetensors", "trainer.safetensors", "manifest.json"
 MAX_HEADER_BYTES = 4 * 2**20
 """Room for the history of MAX_EPOCHS; a model's header has about 40 kB."""
-MAX_ITEMS = 2**17
-"""Values in one JSON text. The history of MAX_EPOCHS has 110,000; empty lists alone, 16 MB of them, took 2.3 GB."""
 MAX_CLASSES = 100_000
 MAX_FILE_BYTES = 2**31
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -157,8 +157,8 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
         start, end = end, end + len(parts[-1])
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(text) > MAX_HEADER_BYTES or _values(text) > MAX_ITEMS:
-        size = f"{len(text):,} bytes and {_values(text):,} values"
+    if len(text) > MAX_HEADER_BYTES or json_values(text) > MAX_ITEMS:
+        size = f"{len(text):,} bytes and {json_values(text):,} values"
         raise CheckpointError(
             f"a header of {size} is more than a checkpoint can have", "start from weights whose header holds less"
         )
@@ -195,11 +195,10 @@ def read_tensors(
     """
     try:
         with open_plain(path) as file:
-            if (size := path.stat().st_size) > MAX_FILE_BYTES:
-                raise CheckpointError(f"{path}: {size:,} bytes, more than any checkpoint of this network", _HINT)
+            _size(file, path)
             head = _read_head(file, path)
             # Read, not mapped: a file that is replaced under a mapping takes the weights with it.
-            data = head + file.read()
+            data = head + file.read(MAX_FILE_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
     if entry is not None:
@@ -215,7 +214,8 @@ def read_tensors(
 def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, Tensor], ModelHeader]:
     """Weights and header of a file of weights: what is stored in half precision becomes float32, counters stay int64.
 
-    Raises CheckpointError, also for numbers of any other kind: converted in silence, they would pass for weights.
+    Raises CheckpointError, also for numbers of any other kind (converted in silence, they would pass for weights) and
+    for what `check_sound` refuses.
     """
     stored, header = read_tensors(path, ModelHeader, entry)
     weights = {}
@@ -225,27 +225,19 @@ def read_weights(path: Path, entry: FileEntry | None = None) -> tuple[dict[str, 
             expected = "int64" if counter else "float32, float16 or bfloat16"
             raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {expected}", _HINT)
         weights[name] = tensor if counter else tensor.float()
+    check_sound(weights, path)
     return weights, header
-
-
-def open_plain(path: Path) -> BufferedReader:
-    """A plain file, to be read: a pipe or a device under its name might never end. Raises CheckpointError, OSError."""
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path}: not a plain file", _HINT)
-    return path.open("rb")
 
 
 def read_json(path: Path, model: type[_Model]) -> _Model:
     """A JSON file of ours, all of it. Raises CheckpointError, OSError."""
-    return parse(_read_small(path), model, path)
+    return parse(read_plain(path, MAX_HEADER_BYTES), model, path)
 
 
-def _read_small(path: Path) -> bytes:
-    with open_plain(path) as file:
-        data = file.read(MAX_HEADER_BYTES + 1)
-    if len(data) > MAX_HEADER_BYTES:
-        raise CheckpointError(f"{path}: more than {MAX_HEADER_BYTES:,} bytes, which none of ours has", _HINT)
-    return data
+def _size(file: BinaryIO, path: Path) -> int:
+    if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
+        raise CheckpointError(f"{path}: {size:,} bytes, more than any checkpoint of this network", _HINT)
+    return size
 
 
 def _read_head(file: BinaryIO, path: Path) -> bytes:
@@ -259,9 +251,9 @@ def _read_head(file: BinaryIO, path: Path) -> bytes:
 
 def _metadata(head: bytes, path: Path) -> dict[str, str]:
     try:
-        metadata = _json(head[8:]).get("__metadata__", {})
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file (its header is not JSON)", _HINT) from error
+        metadata = parse_json(head[8:]).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file (in its header: {error})", _HINT) from error
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{path}: the metadata in its header is damaged", _HINT)
     return metadata
@@ -276,7 +268,7 @@ def _ours(metadata: dict[str, str], path: Path) -> str:
 def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
     """JSON of ours to its model; a newer schema gets a message of its own."""
     try:
-        document = _json(text)
+        document = parse_json(text)
         version = document.get("schema_version") if isinstance(document, dict) else None
         if isinstance(version, int | float) and version > SCHEMA_VERSION:
             raise CheckpointError(
@@ -284,29 +276,16 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
                 "update resnetcli: pip install --upgrade resnetcli",
             )
         return model.model_validate_json(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         what = f"{error.error_count()} invalid fields" if isinstance(error, ValidationError) else str(error)
         raise CheckpointError(f"{path}: damaged header ({what})", _HINT) from error
-
-
-def _json(text: str | bytes) -> Any:
-    """Raises ValueError, also for a text of more values than any of ours: a few bytes make an object of hundreds."""
-    raw = text.encode() if isinstance(text, str) else text
-    if _values(raw) > MAX_ITEMS:
-        raise ValueError(f"more than {MAX_ITEMS:,} values")
-    return json.loads(text)
-
-
-def _values(text: bytes) -> int:
-    """No fewer than the text has."""
-    return sum(text.count(mark) for mark in (b"[", b"{", b","))
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint folder. Raises CheckpointError."""
     path = folder / MANIFEST_FILE
     try:
-        text = _read_small(path)
+        text = read_plain(path, MAX_HEADER_BYTES)
     except OSError as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST_FILE} ({error.strerror})", _HINT) from error
     manifest = parse(text, Manifest, path)
@@ -321,17 +300,7 @@ def entry_for(path: Path) -> FileEntry:
     """Size and sha256 of a file. Raises CheckpointError."""
     try:
         with open_plain(path) as file:
-            return FileEntry(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
-
-
-def verify_file(path: Path, entry: FileEntry) -> None:
-    """Raises CheckpointError where size or sha256 of `path` differ from `entry`."""
-    try:
-        with open_plain(path) as file:
-            _check_size(path, entry, path.stat().st_size)
-            _check_digest(path, entry, hashlib.file_digest(file, "sha256").hexdigest())
+            return FileEntry(size=_size(file, path), sha256=hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
 

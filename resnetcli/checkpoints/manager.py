@@ -30,8 +30,8 @@ from resnetcli.checkpoints.format import (
     read_own_header,
     read_tensors,
     read_weights,
-    verify_file,
 )
+from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 
 CHECKPOINTS = "checkpoints"
@@ -156,15 +156,14 @@ def read_snapshot(folder: Path) -> Snapshot:
     files = read_manifest(folder).files
     model, header = read_weights(folder / MODEL_FILE, files[MODEL_FILE])
     trainer, position = read_tensors(folder / TRAINER_FILE, TrainerHeader, files[TRAINER_FILE])
+    check_sound(trainer, folder / TRAINER_FILE)
     return Snapshot(model, header, trainer, position)
 
 
 def verify_folder(folder: Path) -> ModelHeader:
-    """Holds both files against the manifest without loading a tensor; returns the header. Raises CheckpointError."""
-    for name, entry in read_manifest(folder).files.items():
-        verify_file(folder / name, entry)
-    read_own_header(folder / TRAINER_FILE, TrainerHeader)
-    return read_own_header(folder / MODEL_FILE, ModelHeader)
+    """Holds both files against the manifest, and their numbers against what such numbers can be; returns the header.
+    Raises CheckpointError."""
+    return read_snapshot(folder).header
 
 
 def best_first(run_dir: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from resnetcli.checkpoints.format import (
 from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
 from resnetcli.checkpoints.portable import settings, without_places
+from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
@@ -83,6 +84,7 @@ def open_checkpoint(target: str | Path, foreign_normalization: Normalization) ->
         weights, header = read_weights(path)
         return Checkpoint(path, "portable", weights, header)
     weights, shortcut = load_foreign(path)
+    check_sound(weights, path)  # as float32 and with biases folded, which may have left the range of float32
     outputs = weights.get("head.weight")
     count = outputs.shape[0] if outputs is not None and outputs.ndim == 2 else len(CLASS_NAMES)
     if not 1 <= count <= MAX_CLASSES:

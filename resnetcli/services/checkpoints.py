@@ -10,6 +10,7 @@ from resnetcli.checkpoints.format import Normalization, encode
 from resnetcli.checkpoints.packaged import NAMES
 from resnetcli.checkpoints.portable import rounded, without_places
 from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint
+from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.models.rescale import rescale
@@ -89,6 +90,7 @@ def export(
     model = build(checkpoint)
     if scale != 1:
         rescale(model, scale)
+        check_sound(model.state_dict(), out)
     weights, header = rounded(model.state_dict(), without_places(checkpoint.header), dtype)
     storage.write_file(out, encode(weights, header), parents=True)
     written = describe(out, "portable", header)

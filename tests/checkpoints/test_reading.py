@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from resnetcli.checkpoints.format import encode, entry_for, read_header, verify_file
+from resnetcli.checkpoints.format import encode, entry_for, read_header
 from resnetcli.checkpoints.manager import CheckpointManager, best_first, read_best
 from resnetcli.checkpoints.reading import describe, lineage_from, open_checkpoint
 from resnetcli.errors import CheckpointError
@@ -172,7 +172,7 @@ def test_what_is_neither_a_file_nor_a_run_is_refused_without_reading_it(tmp_path
         opened(path)
 
 
-@pytest.mark.parametrize("read", [read_header, lambda path: verify_file(path, None)], ids=["header", "digest"])
+@pytest.mark.parametrize("read", [read_header, entry_for], ids=["header", "digest"])
 def test_a_file_that_cannot_be_read_is_an_error_with_the_systems_reason(tmp_path, read):
     with pytest.raises(CheckpointError, match=r"gone: cannot be read \(No such file or directory\)"):
         read(tmp_path / "gone")

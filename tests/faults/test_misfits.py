@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,12 @@ def set_in(header: dict[str, object], **values: object) -> None:
         (architecture if name in architecture else header)[name] = value
 
 
+def spoil(tensors: State, name: str, value: float) -> None:
+    """One number of a tensor."""
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[0] = value
+
+
 # name: (change to tensors and header, what the message says)
 MISFITS: dict[str, tuple[Callable[[State, dict[str, object]], object], str]] = {
     "the other variant": (lambda t, h: set_in(h, shortcut="projection"), "missing, first layer2.1.shortcut"),
@@ -71,6 +78,16 @@ MISFITS: dict[str, tuple[Callable[[State, dict[str, object]], object], str]] = {
     "whole numbers": (lambda t, h: t.update({"head.bias": torch.ones(10).long()}), "torch.int64, expected"),
     "complex numbers": (lambda t, h: t.update({"head.bias": torch.ones(10) * 1j}), "torch.complex64, expected"),
     "numbers of 8 bits": (lambda t, h: t.update({"head.bias": torch.ones(10).to(torch.float8_e4m3fn)}), "torch.float8"),
+    "a weight that is no number": (lambda t, h: spoil(t, "head.weight", math.nan), "head.weight holds nan (1 of its"),
+    "an infinite bias": (lambda t, h: spoil(t, "head.bias", -math.inf), "head.bias holds -inf (1 of its 10 numbers)"),
+    "an infinite variance": (
+        lambda t, h: spoil(t, "layer1.0.bn.running_var", math.inf),
+        "layer1.0.bn.running_var holds inf",
+    ),
+    "a variance just below 0": (
+        lambda t, h: spoil(t, "layer4.5.branch.2.bn.running_var", -1e-7),
+        "layer4.5.branch.2.bn.running_var holds -1e-07, and cannot be negative",
+    ),
     "a newer schema": (lambda t, h: set_in(h, schema_version=2), "reads up to 1"),
     "a newer schema, as 2.0": (lambda t, h: set_in(h, schema_version=2.0), "reads up to 1"),
     "a much newer schema": (lambda t, h: set_in(h, schema_version=10**9), "reads up to 1"),
@@ -111,6 +128,15 @@ FOREIGN: dict[str, tuple[Callable[[State], object], str]] = {
     "half of a projection": (
         lambda s: s.update({"layer2.1.make_equal_channel.0.weight": torch.ones(256, 256, 1, 1)}),
         "missing, first layer2.1.shortcut",
+    ),
+    "a bias that is no number": (
+        lambda s: spoil(s, "layer2.0.layer.0.0.bias", math.nan),
+        "layer2.0.layer.0.0.bias holds",
+    ),
+    "a negative variance": (lambda s: spoil(s, "layer1.1.running_var", -1e-6), "layer1.1.running_var holds -1e-06"),
+    "a weight beyond float32": (
+        lambda s: s.update({"fc.weight": torch.full((10, 1024), 1e300, dtype=torch.float64)}),
+        "head.weight holds inf",
     ),
     "another network": (lambda s: s.update({"conv1.weight": torch.ones(1)}), "'conv1.weight' belongs to another"),
 }
