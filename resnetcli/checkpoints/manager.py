@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.format import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -54,6 +55,10 @@ LOCK_SECONDS = 0.2
 """How long to try for the lock: a process that only asks whether it is free has it for a moment."""
 HOLDER_SECONDS = 0.5
 """How long a process that finds the run held waits for the holder's name, which is written just after the lock."""
+
+
+READ_ATTEMPTS = 20
+"""How often the best of a run is looked for anew, where it is gone before it was read."""
 
 
 class RunLock:
@@ -131,15 +136,21 @@ def _is_gone(holder: str) -> bool:
 
 
 def step_folders(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """The checkpoints of a run, oldest first, and what has the name of one and is no folder, for its reader to name.
+    Raises CheckpointError where they cannot be listed."""
     folder = run_dir / CHECKPOINTS
-    if not folder.is_dir():
-        return []
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  # names are all that is wanted
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+            return []
+        raise CheckpointError(
+            f"{folder}: cannot be read ({error.strerror})", "a folder of checkpoints is expected"
+        ) from error
     # What was put aside comes first, and counts only until another has its name: a kill in between may have left
     # nothing else of this step.
-    names = sorted(p.name for p in folder.iterdir())
     folders = {int(match[1]): folder / name for name in names if (match := STEP_NAME.fullmatch(name))}
-    return [folders[step] for step in sorted(folders) if folders[step].is_dir()]
+    return [folders[step] for step in sorted(folders)]
 
 
 def is_run(path: Path) -> bool:
@@ -168,31 +179,65 @@ def verify_folder(folder: Path) -> ModelHeader:
 
 def best_first(run_dir: Path) -> list[Path]:
     """The checkpoints of a run in the order of preference: by validation accuracy (of equals the earliest), then
-    those that were not validated, newest first, as in a final run."""
-    return _by_preference(step_folders(run_dir))
+    those that were not validated, newest first, as in a final run, last those whose header cannot be read."""
+    ranked, damaged = _ranked(step_folders(run_dir))
+    return [*ranked, *damaged]
 
 
-def _by_preference(folders: list[Path]) -> list[Path]:
-    scores = {folder: _score(folder) for folder in folders}
+def _ranked(folders: list[Path]) -> tuple[list[Path], list[Path]]:
+    """By preference; and those whose header cannot be read, newest first. Those that are gone are in neither."""
+    scores: dict[Path, float] = {}
+    damaged: list[Path] = []
+    for folder in folders:
+        try:
+            score = beside_a_run(folder, _score)
+        except CheckpointError:
+            damaged.insert(0, folder)
+        else:
+            scores |= {} if score is None else {folder: score}
     validated = [folder for folder, score in scores.items() if score >= 0]
     rest = [folder for folder in reversed(scores) if scores[folder] < 0]
-    return sorted(validated, key=lambda folder: -scores[folder]) + rest
+    return sorted(validated, key=lambda folder: -scores[folder]) + rest, damaged
+
+
+def _score(folder: Path) -> float:
+    """Validation accuracy by the header alone, -1 where there is none. Raises CheckpointError."""
+    return read_own_header(folder / MODEL_FILE, ModelHeader).metrics.get("val_top1", -1.0)
+
+
+def _problem(folder: Path) -> str:
+    try:
+        beside_a_run(folder, verify_folder)
+    except CheckpointError as error:
+        return error.message
+    return ""
 
 
 def read_best(run_dir: Path) -> tuple[Path, dict[str, Tensor], ModelHeader, tuple[str, ...]]:
-    """Folder, weights and header of the best checkpoint that is intact, and why better ones were passed over.
+    """Folder, weights and header of the best checkpoint that is intact, and what is wrong with those that were passed
+    over, or may have been: one whose header cannot be read could be the best.
 
     Raises CheckpointError where none is intact.
     """
-    reasons: list[str] = []
-    for folder in best_first(run_dir):
-        try:
-            return folder, *read_model(folder), tuple(reasons)
-        except CheckpointError as error:
-            reasons.append(error.message)
+    for _ in range(READ_ATTEMPTS):
+        ranked, damaged = _ranked(step_folders(run_dir))
+        reasons = [reason for folder in damaged if (reason := _problem(folder))]
+        for folder in ranked:
+            try:
+                found = beside_a_run(folder, read_model)
+            except CheckpointError as error:
+                reasons.append(error.message)
+                continue
+            if found is None:  # it went because a better one was saved, or a newer one: look again
+                break
+            return folder, *found, tuple(reasons)
+        else:
+            raise CheckpointError(
+                f"{run_dir}: no checkpoint to use ({'; '.join(reasons) or 'this run has saved none yet'})",
+                "wait for its first, train again, or choose another",
+            )
     raise CheckpointError(
-        f"{run_dir}: no checkpoint to use ({'; '.join(reasons) or 'this run has saved none yet'})",
-        "wait for its first, train again, or choose another",
+        f"{run_dir}: its checkpoints are replaced faster than they can be read", "wait for the run, or stop it"
     )
 
 
@@ -264,21 +309,12 @@ def prunable(run_dir: Path, keep_last: int) -> list[Path]:
 
 
 def _superfluous(folders: list[Path], keep_last: int) -> list[Path]:
-    kept = {*folders[-keep_last:], *_by_preference(folders)[:1]}
+    kept = {*folders[-keep_last:], *_ranked(folders)[0][:1]}
     return [folder for folder in folders if folder not in kept]
 
 
 def _is_intact(folder: Path) -> bool:
     try:
-        verify_folder(folder)
+        return beside_a_run(folder, verify_folder) is not None
     except CheckpointError:
         return False
-    return True
-
-
-def _score(folder: Path) -> float:
-    """Validation accuracy by the header alone, -1 where there is none; a damaged header never counts as best."""
-    try:
-        return read_own_header(folder / MODEL_FILE, ModelHeader).metrics.get("val_top1", -1.0)
-    except CheckpointError:
-        return -1.0

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.foreign import load_foreign
 from resnetcli.checkpoints.format import (
     MANIFEST_FILE,
@@ -24,7 +25,16 @@ from resnetcli.checkpoints.format import (
     read_manifest,
     read_weights,
 )
-from resnetcli.checkpoints.manager import is_run, read_best, read_model, step_folders
+from resnetcli.checkpoints.manager import (
+    CHECKPOINTS,
+    STEP_NAME,
+    best_first,
+    is_run,
+    read_best,
+    read_model,
+    step_folders,
+    verify_folder,
+)
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
 from resnetcli.checkpoints.portable import settings, without_places
 from resnetcli.checkpoints.soundness import check_sound
@@ -172,8 +182,30 @@ def _first(error: ValidationError) -> str:
 
 def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:
     """What `inspect` and `checkpoints` show of a checkpoint that is open."""
-    info = describe(checkpoint.path, checkpoint.kind, checkpoint.header)
-    return info.model_copy(update={"path": checkpoint.label})
+    info = describe(checkpoint.path, checkpoint.kind, checkpoint.header).model_copy(update={"path": checkpoint.label})
+    folder = checkpoint.path.absolute()
+    if folder.parent.name != CHECKPOINTS or not STEP_NAME.fullmatch(folder.name):
+        return info
+    steps = step_folders(folder.parent.parent)
+    best, newest = map(_first_intact, (best_first(folder.parent.parent), list(reversed(steps))))
+    return placed(info, best=checkpoint.kind == "run" or best == folder, last=newest == folder)
+
+
+def placed(info: CheckpointInfo, *, best: bool, last: bool) -> CheckpointInfo:
+    """A checkpoint with its place among those of its run. The best is chosen by the validation images, where there are
+    any, or is the last; any other only by a person."""
+    chosen_by = "user" if not best else "val" if "val_top1" in info.metrics else "none"
+    return info.model_copy(update={"best": best, "last": last, "chosen_by": chosen_by})
+
+
+def _first_intact(folders: list[Path]) -> Path | None:
+    for folder in folders:
+        try:
+            if beside_a_run(folder, verify_folder) is not None:
+                return folder
+        except CheckpointError:
+            continue
+    return None
 
 
 def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
@@ -212,7 +244,7 @@ def _near(path: Path) -> str:
     try:
         runs = [p for p in path.parent.iterdir() if p.is_dir() and step_folders(p)]
         newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]
-    except OSError:
+    except (OSError, CheckpointError):
         newest = []
     if newest:
         return "there are " + ", ".join(map(str, newest))

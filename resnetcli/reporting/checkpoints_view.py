@@ -68,12 +68,24 @@ def checkpoints_table(result: CheckpointsResult) -> Group:
         parts.append(Text(f"{text.plural(len(result.checkpoints), 'checkpoint')} intact", style="green"))
     if result.replay is not None:
         parts += [Text(), *_replay(result.replay)]
-    for path in result.removed:
-        parts.append(Text(f"removed {path}"))
+    parts += _removed(result)
     if result.written is not None:
         parts.append(Text(f"wrote {result.written}"))
         parts += [Text(f"rounded {rounding}") for info in result.checkpoints if (rounding := _rounding(info))]
     return Group(*parts)
+
+
+def _removed(result: CheckpointsResult) -> list[RenderableType]:
+    """What `prune` did, or would do."""
+    if not result.command.endswith("prune"):
+        return []
+    if not result.removed:
+        return [Text("nothing to remove")]
+    word, frees = ("would remove", "frees") if result.dry_run else ("removed", "freed")
+    freed = f" ({frees} {text.size(result.removed_bytes)})"
+    lines = [Text(f"{word} {path}") for path in result.removed]
+    lines[-1].append(freed if result.removed_bytes else "")
+    return list(lines)
 
 
 def _replay(replay: ReplayResult) -> list[RenderableType]:

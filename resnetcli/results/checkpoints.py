@@ -79,6 +79,7 @@ class CheckpointInfo(Result):
     step: int | None = None
     epoch: float | None = None
     created: str | None = None
+    """When it was saved; of one that resnetcli 0.1.0 saved, when its run began."""
     recipe: str | None = None
     data: str | None = None
     chosen_by: str = "unknown"
@@ -152,6 +153,9 @@ class CheckpointsResult(Result):
     checkpoints: tuple[CheckpointInfo, ...]
     problems: tuple[CheckpointProblem, ...] = ()
     removed: tuple[str, ...] = ()
+    """What `prune` removed; with `dry_run`, what it would remove."""
+    removed_bytes: int = 0
+    dry_run: bool = False
     written: str | None = None
     replay: ReplayResult | None = None
     """Of `verify --replay`."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from resnetcli.checkpoints import manager, storage
+from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.format import Normalization, encode
 from resnetcli.checkpoints.packaged import NAMES
 from resnetcli.checkpoints.portable import rounded, without_places
-from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint
+from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint, placed
 from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import StoredPrecision
-from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.errors import CheckpointError, StorageError, UsageError
 from resnetcli.models.rescale import rescale
 from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult
 from resnetcli.services.networks import MEAN, STD, build
@@ -59,20 +62,30 @@ def verify(target: str) -> CheckpointsResult:
 def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
     """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError, and
     CheckpointError where one is damaged: it could be what is kept, and an intact one what is removed."""
-    _, problems = _survey(run_directory(run))
+    run_directory(run)
+    if dry_run:
+        with contextlib.suppress(StorageError):  # a run that cannot be written to can be looked at
+            manager.check_not_in_use(run)
+        return _prune(run, lambda: manager.prunable(run, keep_last)).model_copy(update={"dry_run": True})
+    with manager.RunLock(run):
+        return _prune(run, lambda: manager.CheckpointManager(run, keep_last).prune())
+
+
+def _prune(run: Path, remove: Callable[[], list[Path]]) -> CheckpointsResult:
+    before, problems = _survey(run)
     if problems:
         raise CheckpointError(
             f"{'; '.join(problem.message for problem in problems)}: nothing was removed",
             "move what is damaged out of the run, then prune again",
         )
-    if dry_run:
-        removed = manager.prunable(run, keep_last)
-    else:
-        with manager.RunLock(run):
-            removed = manager.CheckpointManager(run, keep_last).prune()
+    removed = tuple(map(str, remove()))
     infos, problems = _survey(run)
     return CheckpointsResult(
-        command="checkpoints prune", checkpoints=infos, problems=problems, removed=tuple(map(str, removed))
+        command="checkpoints prune",
+        checkpoints=infos,
+        problems=problems,
+        removed=removed,
+        removed_bytes=sum(file.size for info in before if info.path in removed for file in info.files),
     )
 
 
@@ -105,13 +118,17 @@ def run_directory(run: Path) -> Path:
 
 
 def _survey(run: Path) -> tuple[tuple[CheckpointInfo, ...], tuple[CheckpointProblem, ...]]:
+    """What is intact and what is not, beside the run itself: what it clears away meanwhile is neither."""
     infos: list[CheckpointInfo] = []
     problems: list[CheckpointProblem] = []
     for folder in manager.step_folders(run):
         try:
-            infos.append(describe(folder, "checkpoint", manager.verify_folder(folder)))
+            info = beside_a_run(folder, lambda folder: describe(folder, "checkpoint", manager.verify_folder(folder)))
         except CheckpointError as error:
             problems.append(CheckpointProblem(path=str(folder), message=error.message))
-    best = next((str(folder) for folder in manager.best_first(run) if str(folder) in {i.path for i in infos}), None)
-    marked = tuple(info.model_copy(update={"best": info.path == best, "last": info is infos[-1]}) for info in infos)
-    return marked, tuple(problems)
+        else:
+            infos += [] if info is None else [info]
+    intact = {info.path for info in infos}
+    best = next((path for path in map(str, manager.best_first(run)) if path in intact), None)
+    marked = (placed(info, best=info.path == best, last=info is infos[-1]) for info in infos)
+    return tuple(marked), tuple(problems)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.format import TrainerHeader
 from resnetcli.checkpoints.manager import Snapshot, read_snapshot, step_folders
 from resnetcli.config.commands import ReplayConfig
@@ -39,7 +40,7 @@ PARTS = {
 def replay(run: Path, config: ReplayConfig, *, on_event: OnEvent) -> ReplayResult:
     """Replays from one checkpoint of `run` to the next and compares; writes nothing. Raises CheckpointError where the
     run keeps no two that are intact, UsageError where they lie further apart than `config.steps`."""
-    (start, before), (end, recorded) = _pair(run, config.steps)
+    (start, before), (end, recorded) = _read_pair(run, config.steps)
     stated = {n: v for n, v in config.model_dump(exclude={"steps"}).items() if v is not None}
     never = {"max_time": None, "save_every": math.inf}
     settings = read_config(run).model_copy(update={**never, **stated})
@@ -64,12 +65,22 @@ def replay(run: Path, config: ReplayConfig, *, on_event: OnEvent) -> ReplayResul
     )
 
 
-def _pair(run: Path, most: int | None) -> tuple[tuple[Path, Snapshot], tuple[Path, Snapshot]]:
+def _read_pair(run: Path, most: int | None) -> tuple[tuple[Path, Snapshot], tuple[Path, Snapshot]]:
+    """Both checkpoints of `_pair`; found anew where the run, which may still be saving, has cleared one away."""
+    while True:
+        a, b = _pair(run, most)
+        first, second = beside_a_run(a, read_snapshot), beside_a_run(b, read_snapshot)
+        if first is not None and second is not None:
+            return (a, first), (b, second)
+
+
+def _pair(run: Path, most: int | None) -> tuple[Path, Path]:
     """The newest two neighbours among the intact checkpoints that lie at most `most` steps apart."""
     intact: list[tuple[Path, TrainerHeader]] = []
     for folder in step_folders(run):
         try:
-            intact.append((folder, read_snapshot(folder).position))
+            snapshot = beside_a_run(folder, read_snapshot)
+            intact += [] if snapshot is None else [(folder, snapshot.position)]
         except CheckpointError:  # `verify` itself has named it
             continue
     pairs = [(a, b) for a, b in pairwise(intact) if (a[1].epoch, a[1].step) < (b[1].epoch, b[1].step)]
@@ -83,7 +94,7 @@ def _pair(run: Path, most: int | None) -> tuple[tuple[Path, Snapshot], tuple[Pat
         apart = min(b[1].global_step - a[1].global_step for a, b in pairs)
         raise UsageError(f"--steps {most}: checkpoints of {run} are at least {apart} steps apart", f"--steps {apart}")
     (a, _), (b, _) = near[-1]
-    return (a, read_snapshot(a)), (b, read_snapshot(b))
+    return a, b
 
 
 def _train_to(setup: Setup, target: TrainerHeader, on_event: OnEvent) -> Snapshot:

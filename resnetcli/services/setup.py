@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from torch import Tensor
 
@@ -131,7 +130,6 @@ def prepare(
         recipe=config.recipe,
         config=config.model_dump(mode="json"),
         appearance=learn_appearance(images[val], "val") if len(val) else learn_appearance(images[kept], "train"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(runtime),
     )
     trainer = make_trainer(network, images[kept], labels[kept], normalize, config, runtime)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
@@ -84,8 +85,7 @@ def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEv
     _check_settings(config, snapshot.header, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)
-    begun = {"created": snapshot.header.created, "lineage": snapshot.header.lineage}
-    setup = replace(setup, header=setup.header.model_copy(update=begun))
+    setup = replace(setup, header=setup.header.model_copy(update={"lineage": snapshot.header.lineage}))
     restore(setup, snapshot, folder)
     return setup
 
@@ -243,8 +243,15 @@ def take_snapshot(setup: Setup, metrics: dict[str, float], validated: Calibratio
         weights = {name: tensor.detach().cpu().clone() for name, tensor in trainer.model.state_dict().items()}
     epoch = at.epoch + at.step / trainer.batches.steps
     calibration = validated if "val_loss" in metrics else None  # else of other weights than these
-    update = {"step": trainer.global_step, "epoch": epoch, "metrics": metrics, "calibration": calibration}
-    header = setup.header.model_copy(update=update)
+    header = setup.header.model_copy(
+        update={
+            "step": trainer.global_step,
+            "epoch": epoch,
+            "metrics": metrics,
+            "calibration": calibration,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
     position = TrainerHeader(
         epoch=at.epoch,
         step=at.step,

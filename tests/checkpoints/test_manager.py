@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from resnetcli.checkpoints import manager
 from resnetcli.checkpoints.format import (
     DTYPES,
     MAX_FILE_BYTES,
@@ -22,6 +23,7 @@ from resnetcli.checkpoints.manager import (
     RunLock,
     best_first,
     newest_intact,
+    read_best,
     read_model,
     read_snapshot,
     step_folders,
@@ -279,3 +281,28 @@ def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path):
         file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(CheckpointError, match="2,147,483,649 bytes, more than any checkpoint"):
         read_tensors(path, ModelHeader)
+
+
+def test_the_best_that_is_cleared_away_while_it_is_read_is_looked_for_anew(tmp_path, monkeypatch):
+    saving = CheckpointManager(tmp_path, keep_last=1)
+    first = saving.save(snapshot(1, 0.5))
+    real = manager.read_model
+
+    def read_model(folder):
+        if folder == first and folder.exists():
+            saving.save(snapshot(2, 0.6))
+        return real(folder)
+
+    monkeypatch.setattr(manager, "read_model", read_model)
+    folder, _, header, passed_over = read_best(tmp_path)
+    assert (folder.name, header.step, passed_over) == ("step-0000002", 2, ())
+    assert not first.exists()
+
+
+def test_a_checkpoint_whose_header_cannot_be_read_may_have_been_the_best_and_is_named(tmp_path):
+    saving = CheckpointManager(tmp_path, keep_last=9)
+    saving.save(snapshot(1, 0.5))
+    damage(saving.save(snapshot(2, 0.6)) / MODEL_FILE, "empty")
+    folder, _, _, passed_over = read_best(tmp_path)
+    assert folder.name == "step-0000001"
+    assert ["step-0000002" in reason for reason in passed_over] == [True]

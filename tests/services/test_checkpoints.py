@@ -1,18 +1,26 @@
 import hashlib
 import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from resnetcli.checkpoints import packaged
+from resnetcli.checkpoints import manager, packaged, storage
 from resnetcli.checkpoints.format import read_header
-from resnetcli.checkpoints.manager import best_first
+from resnetcli.checkpoints.manager import RunLock, best_first, read_model
 from resnetcli.checkpoints.portable import without_places
 from resnetcli.config.base import PRETRAINED
-from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.events import ignore
+from resnetcli.errors import CheckpointError, RunInUseError, UsageError
+from resnetcli.events import Notice, ignore
+from resnetcli.interrupts import StopRequest
+from resnetcli.reporting import tables, text
 from resnetcli.services.checkpoints import export, list_run, prune, show, verify
 from resnetcli.services.networks import open_network
+from resnetcli.services.train import resume
+from tests.golden import drawn
+from tests.services.runs import short_run
 
 
 @pytest.fixture
@@ -63,6 +71,110 @@ def test_prune_keeps_the_best_and_the_newest_and_a_dry_run_keeps_all(copy):
     assert result.removed == would
     assert best in [i.path for i in result.checkpoints]
     assert result.checkpoints[-1].last
+
+
+def test_a_dry_run_says_what_it_would_remove_and_how_much_that_frees(copy, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    would = prune(copy, keep_last=1, dry_run=True)
+    size = sum(file.stat().st_size for path in would.removed for file in Path(path).glob("*.safetensors"))
+    assert (would.dry_run, len(would.removed), would.removed_bytes) == (True, 1, size)
+    assert drawn(tables.checkpoints(would)).endswith(f"would remove {would.removed[0]} (frees {text.size(size)})\n")
+    done = prune(copy, keep_last=1, dry_run=False)
+    assert (done.dry_run, done.removed, done.removed_bytes) == (False, would.removed, size)
+    assert drawn(tables.checkpoints(done)).endswith(f"removed {done.removed[0]} (freed {text.size(size)})\n")
+    assert drawn(tables.checkpoints(prune(copy, keep_last=1, dry_run=True))).endswith("nothing to remove\n")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_prune_asks_for_the_run_before_it_looks_at_its_checkpoints(copy, dry_run):
+    (copy / "checkpoints" / "step-0000004" / "manifest.json").unlink()
+    with RunLock(copy), pytest.raises(RunInUseError, match="is in use by"):
+        prune(copy, keep_last=1, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("call", [list_run, lambda run: verify(str(run)), lambda run: prune(run, 9, dry_run=True)])
+def test_what_the_run_itself_clears_away_meanwhile_is_not_damaged(copy, monkeypatch, call):
+    real = manager.verify_folder
+
+    def verify_folder(folder):
+        if folder.name == "step-0000004" and folder.exists():
+            storage.remove_folder(folder)
+        return real(folder)
+
+    monkeypatch.setattr(manager, "verify_folder", verify_folder)
+    result = call(copy)
+    assert [i.step for i in result.checkpoints] == [0, 8]
+    assert not result.problems
+
+
+def test_what_the_run_itself_saves_anew_meanwhile_is_read_anew(copy, monkeypatch):
+    real, folder = manager.verify_folder, copy / "checkpoints" / "step-0000004"
+    shutil.copytree(folder, copy / "saved-anew")
+
+    def verify_folder(found):
+        if found == folder and (copy / "saved-anew").exists():
+            shutil.rmtree(folder)
+            (copy / "saved-anew").rename(folder)
+            raise CheckpointError("half of the old one and half of the new one")
+        return real(found)
+
+    monkeypatch.setattr(manager, "verify_folder", verify_folder)
+    result = list_run(copy)
+    assert [i.step for i in result.checkpoints] == [0, 4, 8]
+    assert not result.problems
+
+
+def test_a_list_and_a_look_at_one_checkpoint_say_the_same_of_it(run):
+    infos = list_run(run).checkpoints
+    for info in infos:
+        assert show(info.path).checkpoints == (info,)
+    (best,) = (info for info in infos if info.best)
+    assert show(str(run)).checkpoints == (best.model_copy(update={"kind": "run"}),)
+    assert best.chosen_by == "val"
+    assert {info.chosen_by for info in infos if not info.best} == {"user"}
+
+
+def test_a_checkpoint_says_when_it_was_saved_and_not_when_its_run_began(tmp_path, monkeypatch):
+    clock = (datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC) for second in range(60))
+    monkeypatch.setattr("resnetcli.services.train.datetime", SimpleNamespace(now=lambda zone: next(clock)))
+    short_run(tmp_path, name="r", keep_last=9)
+    created = [info.created for info in list_run(tmp_path / "r").checkpoints]
+    assert created == [f"2026-01-02T03:04:0{second}+00:00" for second in range(3)]
+
+
+def _file(path):
+    path.write_text("a file")
+
+
+def _loop(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("put_there", [_file, _loop])
+def test_what_took_the_place_of_the_newest_checkpoint_is_named(copy, put_there):
+    newest = copy / "checkpoints" / "step-0000008"
+    shutil.rmtree(newest)
+    put_there(newest)
+    for result in (list_run(copy), verify(str(copy))):
+        assert [i.step for i in result.checkpoints] == [0, 4]
+        assert [p.path for p in result.problems] == [str(newest)]
+    notices = []
+    open_network(copy, notices.append)
+    assert ["step-0000008" in notice.text and notice.warning for notice in notices] == [True]
+    notices.clear()
+    result = resume(copy, {}, stop=StopRequest(), on_event=notices.append)
+    assert result.steps == 8
+    assert any("step-0000008" in n.text and n.warning for n in notices if isinstance(n, Notice))
+    assert read_model(newest)
+
+
+@pytest.mark.parametrize("put_there", [_file, _loop])
+def test_what_took_the_place_of_all_checkpoints_is_named(copy, put_there):
+    shutil.rmtree(copy / "checkpoints")
+    put_there(copy / "checkpoints")
+    for call in (list_run, lambda run: open_network(run, ignore), lambda run: prune(run, 1, dry_run=True)):
+        with pytest.raises(CheckpointError, match="copy/checkpoints: cannot be read"):
+            call(copy)
 
 
 def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
