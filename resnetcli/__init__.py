@@ -2,6 +2,8 @@
 
 import os as _os
 
+from resnetcli.surroundings import keep_torch_out_of_the_current_folder as _keep_torch_out
+
 __version__ = "0.1.0"
 
 # How often a waiting thread of GNU OpenMP, which torch's Linux wheels carry, spins before it goes to sleep. By default
@@ -12,3 +14,5 @@ __version__ = "0.1.0"
 # choice.
 if "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+_keep_torch_out()

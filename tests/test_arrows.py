@@ -13,8 +13,9 @@ import resnetcli
 PACKAGE = Path(resnetcli.__file__).parent
 FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus", "untrusted"}
 ARROWS: dict[str, set[str]] = {
-    "__init__": set(),
+    "__init__": {"surroundings"},
     "__main__": {"cli"},
+    "surroundings": set(),
     "errors": set(),
     "durable": set(),
     "cpus": set(),
@@ -28,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "data": FLOOR,
     "engine": {"__init__", *FLOOR},  # the version, which a resumed run compares
     "checkpoints": FLOOR,
-    "reporting": {"results", "events", "errors"},
+    "reporting": {"results", "events", "errors", "surroundings"},
     "services": {"models", "data", "engine", "checkpoints", "metrics", *FLOOR},
     "cli": {"services", "reporting", "__init__", *FLOOR},
 }

@@ -13,10 +13,11 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+from resnetcli.surroundings import inside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,38 +65,14 @@ def _matplotlib() -> Any:
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise ImportError("matplotlib is not installed")
-    # A name that matplotlib does not know would end the import; and only pyplot would take that backend.
-    backend = os.environ.pop("MPLBACKEND", None)
+    # A backend that matplotlib does not know would end the import; and only pyplot would take it.
+    aside = {name: os.environ.pop(name) for name in ("MATPLOTLIBRC", "MPLBACKEND") if name in os.environ}
     try:
-        with _inside(Path(spec.origin).with_name("mpl-data")):
+        with inside(Path(spec.origin).with_name("mpl-data")):
             import matplotlib
     finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
+        os.environ.update(aside)
     return matplotlib
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """`folder` as current folder. The one before may be gone by then: where the system lets us, it is held open instead
-    of looked up again by name."""
-    if os.chdir in os.supports_fd:
-        before = os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY))
-        try:
-            os.chdir(folder)
-            try:
-                yield
-            finally:
-                os.chdir(before)
-        finally:
-            os.close(before)
-    else:
-        name = os.getcwd()  # noqa: PTH109  # as the system writes it
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(name)
 
 
 def figure_of(width: float, height: float, *title: str) -> Figure:

@@ -1,0 +1,86 @@
+"""Nothing of the current folder is read while torch is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnetcli.surroundings import inside
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such habit known on Windows")
+
+
+def said_by(code: str, cwd: Path, *paths: Path) -> str:
+    """What a new process prints that runs `code` in `cwd`, with modules from `paths` before all others."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT)))}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Path:
+    """A folder with a package called torch that says where it is imported."""
+    package = tmp_path / "modules" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import os\nprint('imported in', os.getcwd())\n")
+    return package.parent
+
+
+def test_torch_is_imported_in_the_root_folder_and_the_current_one_is_as_before(tmp_path: Path, stand_in: Path) -> None:
+    code = (
+        "import sys, os\nfinders = list(sys.meta_path)\nimport resnetcli, torch\n"
+        "print(os.getcwd(), torch.__spec__.name, sys.meta_path == finders)\n"
+    )
+    assert said_by(code, tmp_path, stand_in) == f"imported in /\n{tmp_path} torch True\n"
+
+
+def test_an_import_that_fails_leaves_the_current_folder_as_it_was_and_can_be_tried_again(
+    tmp_path: Path, stand_in: Path
+) -> None:
+    (stand_in / "torch" / "__init__.py").write_text("import os\nprint('imported in', os.getcwd())\n1 / 0\n")
+    code = (
+        "import os, resnetcli\nfor _ in range(2):\n"
+        "    try:\n        import torch\n    except ZeroDivisionError:\n        print(os.getcwd())\n"
+    )
+    assert said_by(code, tmp_path, stand_in) == f"imported in /\n{tmp_path}\n" * 2
+
+
+def test_torch_that_is_there_already_is_left_alone(tmp_path: Path, stand_in: Path) -> None:
+    code = "import sys, torch\nfinders = list(sys.meta_path)\nimport resnetcli\nprint(sys.meta_path == finders)\n"
+    assert said_by(code, tmp_path, stand_in) == f"imported in {tmp_path}\nTrue\n"
+
+
+def test_no_library_of_cuda_is_looked_for_in_the_current_folder(tmp_path: Path) -> None:
+    """Whoever opens a pipe waits until somebody writes into it, which nobody does here."""
+    os.mkfifo(tmp_path / "libcuda.so.1")
+    assert said_by("import resnetcli, torch\nprint(torch.cuda.is_available() is not None)\n", tmp_path) == "True\n"
+
+
+def test_a_current_folder_that_is_gone_is_current_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with inside(tmp_path):
+        assert Path.cwd() == tmp_path
+    with pytest.raises(FileNotFoundError):
+        Path.cwd()
+
+
+def test_a_current_folder_that_may_not_be_opened_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `su` in somebody else's home: there is no way back into it, and nothing of it can be read."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    before = Path.cwd()
+    monkeypatch.setattr(os, "open", refuse)
+    with inside(tmp_path):
+        assert Path.cwd() == before
