@@ -4,7 +4,7 @@ portable .safetensors, a foreign file."""
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.foreign import load_foreign
 from resnetcli.checkpoints.format import (
+    HEADER_KEY,
     MANIFEST_FILE,
     MAX_CLASSES,
     MODEL_FILE,
@@ -22,6 +23,7 @@ from resnetcli.checkpoints.format import (
     ModelHeader,
     Normalization,
     entry_for,
+    read_header,
     read_manifest,
     read_weights,
 )
@@ -55,6 +57,10 @@ class Checkpoint:
     header: ModelHeader
     passed_over: tuple[str, ...] = ()
     """What is wrong with checkpoints of the run that would have been preferred."""
+    remarks: tuple[str, ...] = ()
+    """What was decided about a foreign file, and what of it was left out."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Of a foreign file, our names to its own."""
 
     @property
     def label(self) -> str:
@@ -77,6 +83,9 @@ def open_checkpoint(target: str | Path, foreign_normalization: Normalization) ->
     if not os.path.exists(path):  # noqa: PTH110  # unlike Path.exists, it takes a name that is too long
         raise CheckpointError(f"{target}: no such checkpoint", _near(path))
     if path.is_dir():
+        alone = (path / MODEL_FILE).is_file() and not (path / MANIFEST_FILE).exists()
+        if alone and HEADER_KEY not in read_header(path / MODEL_FILE):  # what accelerate and transformers save
+            return open_checkpoint(path / MODEL_FILE, foreign_normalization)
         if (path / MANIFEST_FILE).exists() or (path / MODEL_FILE).exists():
             weights, header = read_model(path)
             return Checkpoint(path, "checkpoint", weights, header.model_copy(update={"chosen_by": "user"}))
@@ -90,22 +99,22 @@ def open_checkpoint(target: str | Path, foreign_normalization: Normalization) ->
         return Checkpoint(folder, "run", weights, header.model_copy(update={"chosen_by": chosen_by}), passed_over)
     if not path.is_file():
         raise CheckpointError(f"{target}: neither a file nor a folder", "name a checkpoint")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and HEADER_KEY in read_header(path):
         weights, header = read_weights(path)
         return Checkpoint(path, "portable", weights, header)
-    weights, shortcut = load_foreign(path)
-    check_sound(weights, path)  # as float32 and with biases folded, which may have left the range of float32
-    outputs = weights.get("head.weight")
+    foreign = load_foreign(path)
+    check_sound(foreign.weights, path)  # as float32 and with biases folded, which may have left the range of float32
+    outputs = foreign.weights.get("head.weight")
     count = outputs.shape[0] if outputs is not None and outputs.ndim == 2 else len(CLASS_NAMES)
     if not 1 <= count <= MAX_CLASSES:
         raise CheckpointError(f"{target}: a head of {count:,} classes", f"1 to {MAX_CLASSES:,} are expected")
     header = ModelHeader(
-        architecture=Architecture(shortcut=shortcut, num_classes=count),
+        architecture=Architecture(shortcut=foreign.shortcut, num_classes=count),
         class_names=CLASS_NAMES if count == len(CLASS_NAMES) else tuple(f"class {i}" for i in range(count)),
         normalization=foreign_normalization,
-        origin=path.name,
+        origin=path.name if foreign.part is None else f"{path.name} ({foreign.part})",
     )
-    return Checkpoint(path, "foreign", weights, header)
+    return Checkpoint(path, "foreign", foreign.weights, header, remarks=foreign.remarks, names=foreign.names)
 
 
 def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -120,10 +129,12 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
             weights.setdefault(name, expected[name].new_zeros((), device="cpu"))
     missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     problems = [
-        f"{len(names)} {what}, first {names[0]}" for what, names in (("missing", missing), ("unknown", extra)) if names
+        f"{len(names)} {what}, first {names[0]}{_in_file(checkpoint, names[0])}"
+        for what, names in (("missing", missing), ("unknown", extra))
+        if names
     ]
     problems += [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}{_in_file(checkpoint, name)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ][:3]
@@ -142,6 +153,12 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
         name: weights[name].to(tensor.dtype) if tensor.is_floating_point() else weights[name]
         for name, tensor in expected.items()
     }
+
+
+def _in_file(checkpoint: Checkpoint, name: str) -> str:
+    """What a foreign file calls it, where that is another name."""
+    theirs = checkpoint.names.get(name, name)
+    return "" if theirs == name else f" (in the file {theirs[:100]})"
 
 
 def lineage_from(checkpoint: Checkpoint, name: str) -> tuple[Ancestor, ...]:

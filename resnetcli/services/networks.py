@@ -40,6 +40,8 @@ def open_any(target: str | Path, on_event: OnEvent) -> Checkpoint:
         variant = checkpoint.header.architecture.shortcut
         assumed = "CIFAR-10 classes and normalisation assumed"
         on_event(Notice(f"{target}: foreign state_dict, shortcut={variant}; {assumed}"))
+    for remark in checkpoint.remarks:
+        on_event(Notice(remark))
     return checkpoint
 
 

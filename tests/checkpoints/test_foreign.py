@@ -56,9 +56,9 @@ def test_an_imported_network_trains_as_the_original_would(tmp_path, original):
 def test_both_formats_of_torch_save_are_read(tmp_path, legacy):
     path = tmp_path / "x.ckpt"
     torch.save(lived_in("identity").state_dict(), path, _use_new_zipfile_serialization=not legacy)
-    weights, shortcut = load_foreign(path)
-    assert shortcut == "identity"
-    assert not any(name.endswith("conv.bias") for name in weights)
+    foreign = load_foreign(path)
+    assert foreign.shortcut == "identity"
+    assert not any(name.endswith("conv.bias") for name in foreign.weights)
 
 
 class Evil:
@@ -105,6 +105,7 @@ HOSTILE = {
     "a view of many numbers": lambda s: {**s, "fc.bias": torch.zeros(1).expand(10**13)},
     "a sparse tensor": lambda s: {**s, "fc.weight": torch.eye(10).to_sparse()},
     "complex numbers": lambda s: {**s, "fc.weight": torch.zeros(10, 1024, dtype=torch.complex64)},
+    "numbers of 8 bits": lambda s: {**s, "fc.bias": torch.zeros(10).to(torch.float8_e4m3fn)},
     "whole numbers": lambda s: {**s, "layer1.1.running_mean": torch.zeros(64, dtype=torch.int64)},
     "no place for numbers": lambda s: {**s, "fc.weight": torch.zeros(10, 1024, device="meta")},
     "too many classes": lambda s: {**s, "fc.weight": torch.zeros(200_001, 8), "fc.bias": torch.zeros(200_001)},
