@@ -291,8 +291,8 @@ def _accuracy(scores: Scores) -> str:
                 score.name,
                 text.percent(score.accuracy.value),
                 text.interval(score.accuracy),
-                text.percent(score.precision),
-                text.percent(score.f1),
+                "–" if score.precision is None else text.percent(score.precision),
+                "–" if score.f1 is None else text.percent(score.f1),
                 f"{names[other]} ({wrong[other]})" if wrong[other] else "–",
             )
         )

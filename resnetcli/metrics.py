@@ -234,9 +234,9 @@ def _class_score(confusion: Sequence[Sequence[int]], index: int, name: str) -> C
         predicted=predicted,
         correct=correct,
         accuracy=wilson(correct, support),
-        precision=correct / predicted if predicted else 0.0,
+        precision=correct / predicted if predicted else None,
         # The harmonic mean of precision and recall, in the form that needs no special case for one of them being 0.
-        f1=2 * correct / (support + predicted) if support + predicted else 0.0,
+        f1=2 * correct / (support + predicted) if support else None,
     )
 
 

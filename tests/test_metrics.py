@@ -113,6 +113,10 @@ def test_the_trace_is_what_top1_and_the_classes_call_correct(drawn: tuple[list[i
 @given(any_scores())
 def test_f1_lies_between_precision_and_recall(drawn: tuple[list[int], list[int], Scores]) -> None:
     for score in drawn[2].classes:
+        assert (score.precision is None, score.f1 is None) == (score.predicted == 0, score.support == 0)
+        if score.precision is None or score.f1 is None:
+            assert not score.f1
+            continue
         low, high = sorted((score.precision, score.accuracy.value))
         assert low - 1e-12 <= score.f1 <= high + 1e-12
 
@@ -165,9 +169,9 @@ def test_figures_of_a_small_case_are_those_worked_out_by_hand() -> None:
     assert result.ece == pytest.approx(0.9 - 4 / 6)
 
 
-def test_a_class_without_images_and_without_predictions_scores_0_instead_of_dividing_by_it() -> None:
+def test_a_class_without_images_and_without_predictions_has_no_score_instead_of_one_of_0() -> None:
     ship = three_class_scores().classes[2]
-    assert (ship.support, ship.predicted, ship.precision, ship.f1) == (0, 0, 0.0, 0.0)
+    assert (ship.support, ship.predicted, ship.precision, ship.f1) == (0, 0, None, None)
     assert ship.accuracy.count == 0
 
 

@@ -66,7 +66,9 @@ class EvaluateConfig(InferenceOptions, DataOptions):
         None, "The data set (default: the one that the checkpoint was trained on, else cifar10).", panel="Data"
     )
     split: SplitName = option(
-        "test", "Images to measure on; val is the split that the checkpoint's run held out.", panel="Data"
+        "test",
+        "Images to measure on; val is the split that the checkpoint's run held out, train what it trained on.",
+        panel="Data",
     )
     output: Path | None = option(
         None, "Folder for report.json, per_class.csv, confusion.csv and predictions.csv.", panel="Output"

@@ -26,7 +26,8 @@ def to_json_line(result: BaseModel) -> str:
 
 
 def per_class_csv(scores: Scores) -> str:
-    """One row per class, in class order: accuracy (= recall) with its interval, precision, F1 and counts."""
+    """One row per class, in class order: accuracy (= recall) with its interval, precision, F1 and counts; empty where
+    there is nothing to divide by."""
     header = ("class", "support", "predicted", "correct", "accuracy", "low", "high", "precision", "f1")
     return _csv(
         header,
@@ -36,9 +37,7 @@ def per_class_csv(scores: Scores) -> str:
                 c.support,
                 c.predicted,
                 c.correct,
-                c.accuracy.value,
-                c.accuracy.low,
-                c.accuracy.high,
+                *((c.accuracy.value, c.accuracy.low, c.accuracy.high) if c.support else (None, None, None)),
                 c.precision,
                 c.f1,
             )

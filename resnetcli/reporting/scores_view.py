@@ -46,8 +46,8 @@ def _per_class(scores: Scores, level: int) -> Table:
             text.percent(score.accuracy.value) if known else "–",
             text.interval(score.accuracy) if known else "–",
             text.count(score.support),
-            text.percent(score.precision) if score.predicted else "–",
-            text.percent(score.f1) if known else "–",
+            "–" if score.precision is None else text.percent(score.precision),
+            "–" if score.f1 is None else text.percent(score.f1),
         ][: len(names)]
         bar = (
             [Text(text.bar(score.accuracy.value, BAR_WIDTH), style=_shade(score.accuracy.value))] if level == 0 else []

@@ -17,8 +17,10 @@ class ClassScore(Result):
     predicted: int
     correct: int
     accuracy: Interval
-    precision: float
-    f1: float
+    precision: float | None
+    """None: no image was taken for this class."""
+    f1: float | None
+    """None: there are no images of this class."""
 
 
 class ConfusedPair(Result):

@@ -16,7 +16,7 @@ from resnetcli.config.commands import EvaluateConfig
 from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import Dataset, Split
 from resnetcli.data.load import load_dataset
-from resnetcli.data.split import stratified_split
+from resnetcli.data.split import stratified_limit, stratified_split
 from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import Runtime
@@ -144,8 +144,8 @@ def _probabilities(
 
 
 def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> Split:
-    """Images and labels of a split. `val` is what the checkpoint's own run held out of the
-    training images; of a foreign checkpoint and of a final run `train` is all of them, and there is no `val`
+    """Images and labels of a split. `val` is what the checkpoint's own run held out of the training images, `train`
+    what it trained on; of a foreign checkpoint and of a final run `train` is all of them, and there is no `val`
     (UsageError)."""
     if split == "test":
         return dataset.test
@@ -156,6 +156,10 @@ def select_split(dataset: Dataset, split: SplitName, checkpoint: Checkpoint) -> 
         raise UsageError(
             f"--split val: {checkpoint.label} held out no images of {dataset.name}", "use --split test or --split train"
         )
+    limit = checkpoint.header.config.get("limit_train")
+    if split == "train" and checkpoint.header.data == dataset.name and isinstance(limit, int) and limit > 0:
+        labels = dataset.train.labels[chosen]
+        chosen = chosen[stratified_limit(labels, limit, checkpoint.header.split_seed or 0)]
     return Split(dataset.train.images[chosen], dataset.train.labels[chosen])
 
 

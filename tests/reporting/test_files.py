@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+from resnetcli.metrics import scores
 from resnetcli.reporting import files
 from resnetcli.results.evaluate import Answer
 from resnetcli.results.predict import Guess, Prediction, PredictResult
@@ -19,8 +20,8 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_per_class_csv_has_every_class_with_numbers_that_parse_back() -> None:
-    scores = ten_class_scores()
-    for row, score in zip(rows(files.per_class_csv(scores)), scores.classes, strict=True):
+    of = ten_class_scores()
+    for row, score in zip(rows(files.per_class_csv(of)), of.classes, strict=True):
         assert row["class"] == score.name
         assert int(row["support"]) == score.support
         assert float(row["accuracy"]) == score.accuracy.value
@@ -28,6 +29,16 @@ def test_per_class_csv_has_every_class_with_numbers_that_parse_back() -> None:
         assert float(row["high"]) == score.accuracy.high
         assert float(row["precision"]) == score.precision
         assert float(row["f1"]) == score.f1
+
+
+def test_what_has_nothing_to_divide_by_is_empty_in_csv_and_null_in_json() -> None:
+    answers = {"in_top5": [True] * 2, "confidence": [0.9] * 2, "true_probability": [0.9] * 2}
+    of = scores(classes=["cat", "dog", "ship"], labels=[0, 1], predicted=[0, 2], **answers)
+    _, dog, ship = rows(files.per_class_csv(of))
+    assert (dog["accuracy"], dog["precision"], dog["f1"]) == ("0.0", "", "0.0")
+    assert (ship["accuracy"], ship["low"], ship["high"], ship["precision"], ship["f1"]) == ("", "", "", "0.0", "")
+    document = json.loads(files.to_json(of))["classes"]
+    assert [(c["precision"], c["f1"]) for c in document] == [(1.0, 1.0), (None, 0.0), (0.0, None)]
 
 
 def test_confusion_csv_is_the_matrix_with_names() -> None:

@@ -145,7 +145,7 @@ def test_the_validation_split_is_that_of_b_where_a_held_out_none(run, foreign):
 
 def test_on_training_images_both_are_flattered_and_on_test_images_nobody(run, foreign):
     events = []
-    assert compared(run, run, events.append, split="train").paired.images == 1800
+    assert compared(run, run, events.append, split="train").paired.images == 64
     assert flattered(events) == ["A", "B"]
     events.clear()
     compared(run, foreign, events.append)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -8,25 +9,39 @@ from PIL import Image
 
 from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.checkpoints.packaged import read_about
+from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.config.commands import EvaluateConfig, PredictConfig
+from resnetcli.data import mini
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
-from resnetcli.services.checkpoints import export, show
-from resnetcli.services.evaluate import evaluate
+from resnetcli.services.checkpoints import NORMALIZATION, export, show
+from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.predict import predict
+from resnetcli.services.setup import prepare_new
 from tests.foreign import SMALL, lived_in
+from tests.services.runs import short_config
 
 
 def measured(checkpoint, on_event=ignore, **settings):
     return evaluate(EvaluateConfig(checkpoint=str(checkpoint), data="cifar10-mini", **settings), on_event=on_event)
 
 
-@pytest.mark.parametrize(("split", "images"), [("test", 500), ("val", 200), ("train", 1800)])
+@pytest.mark.parametrize(("split", "images"), [("test", 500), ("val", 200), ("train", 64)])
 def test_each_split_is_measured_whole_and_named(run, split, images):
     result = measured(run, split=split)
     assert (result.protocol.split, result.scores.images, len(result.answers)) == (split, images, images)
     assert sum(map(sum, result.scores.confusion)) == images
     assert result.scores.top1.value == sum(a.label == a.predicted for a in result.answers) / images
+
+
+def test_the_training_split_is_what_the_run_trained_on(run, tmp_path):
+    batches = prepare_new(short_config(tmp_path), ignore).trainer.batches
+    checkpoint = open_checkpoint(run, NORMALIZATION)
+    chosen = select_split(mini.load(), "train", checkpoint)
+    assert torch.equal(chosen.images, batches.images)
+    assert torch.equal(chosen.labels, batches.labels)
+    other = replace(checkpoint, header=checkpoint.header.model_copy(update={"data": "cifar10"}))
+    assert len(select_split(mini.load(), "train", other).labels) == 2000
 
 
 def test_the_validation_split_is_the_one_that_the_run_held_out(run):
