@@ -1,4 +1,5 @@
-"""Libraries that look into the current folder when they are imported, and how to import them without it."""
+"""What would look into the current folder for code or settings, and how it does not: libraries that are imported, and
+programs that are started."""
 
 from __future__ import annotations
 
@@ -80,3 +81,18 @@ def keep_torch_out_of_the_current_folder() -> None:
     """From here on torch does not see the current folder while it is imported. Nothing, where it was before."""
     if os.name != "nt" and "torch" not in sys.modules:
         sys.meta_path.insert(0, _TorchFinder())
+
+
+def program(name: str) -> str | None:
+    """Where the program `name` lies: in a folder of PATH that is named from the root.
+
+    On Windows `shutil.which` takes one in the current folder first, and everywhere an empty or a relative entry of PATH
+    means a place that follows the current folder.
+    """
+    endings = os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD").split(os.pathsep) if os.name == "nt" else [""]
+    for folder in filter(os.path.isabs, os.get_exec_path()):
+        for ending in endings:
+            path = os.path.join(folder, name + ending)  # noqa: PTH118  # tests have Windows's endings on Unix
+            if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113
+                return path
+    return None

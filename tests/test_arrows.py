@@ -11,7 +11,7 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus", "untrusted"}
+FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus", "untrusted", "surroundings"}
 ARROWS: dict[str, set[str]] = {
     "__init__": {"surroundings"},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""Nothing of the current folder is read while torch is imported."""
+"""No code of the current folder is executed: neither by libraries that are imported nor by starting a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resnetcli.surroundings import inside
+from resnetcli.surroundings import inside, program
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such habit known on Windows")
@@ -84,3 +84,38 @@ def test_a_current_folder_that_may_not_be_opened_stays(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "open", refuse)
     with inside(tmp_path):
         assert Path.cwd() == before
+
+
+def executable(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o755)
+    return path
+
+
+def test_a_program_is_found_in_folders_named_from_the_root_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(tmp_path / "npm")
+    executable(tmp_path / "relative" / "npm")
+    (tmp_path / "folder" / "npm").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "npm").touch(0o644)
+    installed = executable(tmp_path / "bin" / "npm")
+    monkeypatch.chdir(tmp_path)
+    bad = ["", ".", "relative", f"{tmp_path}/folder", f"{tmp_path}/other"]
+    monkeypatch.setenv("PATH", os.pathsep.join(bad))
+    assert program("npm") is None
+    monkeypatch.setenv("PATH", os.pathsep.join([*bad, f"{tmp_path}/bin"]))
+    assert program("npm") == str(installed)
+
+
+def test_a_program_is_found_by_its_ending_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable(tmp_path / "npm.CMD")
+    executable(tmp_path / "bin" / "npm")  # a shell script, which Windows cannot start
+    installed = executable(tmp_path / "bin" / "npm.CMD")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    monkeypatch.setenv("PATHEXT", ".EXE;.CMD")
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.setattr(os, "pathsep", ";")
+    assert program("npm") == str(installed)

@@ -53,9 +53,11 @@ def main() -> None:
         for kind in KINDS:
             for name, spins in SPIN_COUNTS.items():
                 environment = {**os.environ, "GOMP_SPINCOUNT": spins}
-                turns[kind][name] = stack.enter_context(elsewhere(kind, [sys.executable, __file__, kind], environment))
+                turns[kind][name] = stack.enter_context(
+                    elsewhere(kind, [sys.executable, "-P", __file__, kind], environment)
+                )
         measure("idle", turns, rounds, seconds)
-        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        busy = subprocess.Popen([sys.executable, "-P", "-c", "while True: pass"])
         try:
             measure("beside a busy process", turns, rounds, seconds)
         finally:

