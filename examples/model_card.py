@@ -249,15 +249,24 @@ def command(config: dict[str, object]) -> str:
     words = (
         ["resnetcli train"] if recipe == TrainConfig().recipe else [f"resnetcli train --recipe {shlex.quote(recipe)}"]
     )
+    extensions = config.get("extensions")
+    steps: list[str] = []
+    if isinstance(extensions, list) and extensions:
+        plans = [*(extension["epochs"] for extension in extensions), config["epochs"]]
+        config = config | {"epochs": plans[0]}
+        for extension, epochs in zip(extensions, plans[1:], strict=True):
+            at = f"{extension['epoch']} epochs" + (f" and {extension['step']} steps" if extension["step"] else "")
+            policy = extension["policy"]
+            steps.append(f"resnetcli train --resume RUN --epochs {epochs} --extend {policy}   # after {at}")
     for name, value in config.items():
-        if value is None or value == usual.get(name) or (name, value) == ("device", "cpu"):
+        if name == "extensions" or value is None or value == usual.get(name) or (name, value) == ("device", "cpu"):
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{flag}")
         else:
             words.append(f"--{flag} {shlex.quote(str(value))}")
-    return " ".join(words)
+    return "\n".join([" ".join(words), *steps])
 
 
 def _protocol(header: ModelHeader, scores: Scores, evaluation: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from resnetcli.cli.recipes import complete_recipe
-from resnetcli.cli.resolve import Given, environment_name, environment_notices, option_name
+from resnetcli.cli.resolve import Given, environment_name, environment_notices, option_fields, option_name
 from resnetcli.cli.runs import complete_checkpoint
 from resnetcli.cli.session import session_of
 from resnetcli.config.base import Config
@@ -104,7 +104,7 @@ def takes(
     The command is called with `given=` (what was said, not yet validated) and with its own parameters. `recipe` is
     the name and the settings of the recipe that applies by default, whose values the help texts show.
     """
-    fields = {} if model is None else {n: f for n, f in model.model_fields.items() if only is None or n in only}
+    fields = {} if model is None else {n: f for n, f in option_fields(model).items() if only is None or n in only}
     fields = dict(sorted(fields.items(), key=lambda item: PANELS.index(_extra(item[1])["panel"])))
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
 from resnetcli.cli.suggest import suggestion
@@ -24,7 +25,7 @@ C = TypeVar("C", bound=Config)
 T = TypeVar("T", bound=TrainConfig)
 
 # Options that are no setting of any config, but have an environment variable all the same.
-EXTRA_OPTIONS = ("json", "config", "resume", "dry_run", "force", "replay", "debug", "quiet")
+EXTRA_OPTIONS = ("json", "config", "resume", "extend", "dry_run", "force", "replay", "debug", "quiet")
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,16 @@ def environment_name(name: str) -> str:
     return f"{ENV_PREFIX}{name.upper()}"
 
 
+def option_fields(model: type[Config]) -> dict[str, FieldInfo]:
+    """The fields that are options. A stored config may have others, which only the program writes."""
+    return {name: info for name, info in model.model_fields.items() if isinstance(info.json_schema_extra, dict)}
+
+
 def environment_notices(environ: Mapping[str, str]) -> list[Notice]:
     """One warning for each RESNETCLI_ variable that no command reads."""
     everything = [value for module in (base, commands, train) for value in vars(module).values()]
     models = [value for value in everything if isinstance(value, type) and issubclass(value, Config)]
-    known = {environment_name(name) for model in models for name in model.model_fields}
+    known = {environment_name(name) for model in models for name in option_fields(model)}
     known |= {environment_name(name) for name in EXTRA_OPTIONS}
     return [
         Notice(f"the environment variable {name} is not one of ours and changes nothing{suggestion(name, known)}", True)
@@ -142,6 +148,11 @@ def _merge(
     places = {"file": file, "recipe": recipe}
     if values.get("budget") is not None:
         _budget_or_epochs(model, values, origins, places)
+    said = ("flag", "environment")
+    if "extensions" in values and (origins["epochs"] in said or (values.get("budget") and origins["budget"] in said)):
+        # They say how the file's number of epochs came about, and another was asked for.
+        del values["extensions"]
+        origins["extensions"] = "default"
     try:
         return model.model_validate(values), origins
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,6 +15,7 @@ from resnetcli.cli.report_files import deliver, write_training
 from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
+from resnetcli.config.extension import ExtendConfig, Policy
 from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
@@ -27,12 +28,18 @@ FROM_TRAINED = ("best",)
 """Packaged recipes that were measured from trained weights only."""
 
 
+def complete_policy(incomplete: str) -> list[str]:
+    """Shell completion of --extend."""
+    return [policy for policy in get_args(Policy) if policy.startswith(incomplete)]
+
+
 @app.command(
     epilog=examples(
         "resnetcli train",
         "resnetcli train --budget 15",
         "resnetcli train --epochs 20 --seed 1 --name twenty",
         "resnetcli train --resume runs/twenty",
+        "resnetcli train --resume runs/twenty --epochs 30 --extend stretch",
         "resnetcli train --recipe seed --init pretrained --epochs 1",
         "resnetcli train --config runs/twenty/config.json --name again --dry-run",
     )
@@ -52,6 +59,20 @@ def train(
             autocompletion=complete_run,
         ),
     ] = None,
+    extend: Annotated[
+        str | None,
+        typer.Option(
+            help="With --resume and --epochs: the whole run gets so many epochs, and from where it stands on the "
+            "learning rate follows its schedule as if it had been that long from the start (stretch), begins the "
+            "schedule again at its peak, warm-up included, over the epochs that are left (restart), or stays what it "
+            "was at the last step (constant). --dry-run shows the rates before and after. \\[default: none]",
+            metavar="<stretch|restart|constant>",
+            envvar=environment_name("extend"),
+            show_default=False,
+            rich_help_panel="Run",
+            autocompletion=complete_policy,
+        ),
+    ] = None,
     config_file: ConfigFile = None,
     dry_run: Annotated[bool, switch("dry_run", "Take one real step, and say what the run would need.", "Run")] = False,
     as_json: AsJson = False,
@@ -65,14 +86,36 @@ def train(
     """
     session = session_of(ctx)
     if resume is not None:
-        if dry_run:
-            raise UsageError("--dry-run with --resume: a dry run previews a new run", "leave out one of them")
         if config_file is not None:
             if from_flag(ctx, "config_file"):
                 raise _fixed("--config")
             session.notify(_ignored("config"))
-        result = _resume(session, resume, given)
+        extension, given = _extension(session, given, extend, from_flag(ctx, "extend"))
+        overrides = _overrides(session, given)
+        check_run_dir(resume)
+        if dry_run:
+            if extension is None:
+                raise UsageError(
+                    "--dry-run with --resume: a dry run previews a new run, or what --epochs and --extend would add",
+                    "leave out one of them",
+                )
+            from resnetcli.services.dry_run import dry_run_extension
+
+            with session.observed() as on_event:
+                previewed = dry_run_extension(resume, overrides, extension, on_event=on_event)
+            report(previewed, as_json)
+            return
+        from resnetcli.services import train as service
+
+        with session.observed() as on_event:
+            result = service.resume(resume, overrides, stop=session.stop, on_event=on_event, extend=extension)
     else:
+        if extend is not None:
+            if from_flag(ctx, "extend"):
+                raise UsageError(
+                    f"--extend {extend}: only a run that is there can be extended", "name it with --resume"
+                )
+            session.notify(Notice(f"{environment_name('extend')} is ignored: only --resume extends a run", True))
         config, origins = resolve_train(given, config_file)
 
         for name, reason in unused_settings(config).items():
@@ -111,7 +154,32 @@ def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[st
             yield f"lr {config.lr:g} is that of recipe {config.recipe} for {meant_for}: choose one with --lr"
 
 
-def _resume(session: Session, run: Path, given: Given) -> TrainResult:
+def _extension(session: Session, given: Given, extend: str | None, typed: bool) -> tuple[ExtendConfig | None, Given]:
+    """What --epochs and --extend ask of a run that is resumed, and the rest of what was given."""
+    if extend is None:
+        if "epochs" in given.flags:
+            policies = ", ".join(get_args(Policy))
+            raise UsageError(
+                f"--epochs {given.words('epochs')} with --resume: say with --extend which learning rates the run then "
+                f"takes: {policies}",
+                "`resnetcli train --help` says what they are, and --dry-run beside them shows the rates",
+            )
+        return None, given
+    if "epochs" not in given:
+        if typed:
+            raise UsageError(f"--extend {extend}: to how many epochs?", "add --epochs, the number for the whole run")
+        session.notify(Notice(f"{environment_name('extend')} is ignored: it goes with --epochs", warning=True))
+        return None, given
+    where = {"extend": extend}
+    asked = Given(
+        {n: v for n, v in given.flags.items() if n == "epochs"} | (where if typed else {}),
+        {n: v for n, v in given.environment.items() if n == "epochs"} | ({} if typed else where),
+    )
+    return resolve(ExtendConfig, asked), given.without(["epochs"])
+
+
+def _overrides(session: Session, given: Given) -> dict[str, object]:
+    """The settings that a resumed run takes over from the command line."""
     for name in given.flags:
         if name not in RESUMABLE:
             raise _fixed(option_name(name))
@@ -120,19 +188,14 @@ def _resume(session: Session, run: Path, given: Given) -> TrainResult:
         session.notify(_ignored(name))
     given = given.without(ignored)
     checked = resolve(TrainConfig, given)
-    overrides: dict[str, object] = {name: getattr(checked, name) for name in RESUMABLE if name in given}
-
-    check_run_dir(run)
-    from resnetcli.services import train as service
-
-    with session.observed() as on_event:
-        return service.resume(run, overrides, stop=session.stop, on_event=on_event)
+    return {name: getattr(checked, name) for name in RESUMABLE if name in given}
 
 
 def _fixed(option: str) -> UsageError:
     allowed = ", ".join(option_name(name) for name in RESUMABLE)
     return UsageError(
-        f"{option} with --resume: a resumed run keeps its settings (only {allowed} may change)",
+        f"{option} with --resume: a resumed run keeps its settings (only {allowed} may change, and --epochs with "
+        "--extend)",
         "`resnetcli train --init RUN` starts a new run from the weights of an old one",
     )
 

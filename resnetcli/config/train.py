@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from resnetcli.config.base import (
     DEFAULT_RECIPE,
@@ -17,6 +17,7 @@ from resnetcli.config.base import (
     Shortcut,
     option,
 )
+from resnetcli.config.extension import MAX_EXTENSIONS, Extension
 
 RESUMABLE = (
     "device",
@@ -35,7 +36,7 @@ RESUMABLE = (
 BUDGET_DECIDES = ("epochs", "start_size_until")
 """What `budget` chooses, so that it cannot be said beside it."""
 
-ADDED_LATER = ("allow_oversubscription", "allow_slow", "budget")
+ADDED_LATER = ("allow_oversubscription", "allow_slow", "budget", "extensions")
 """Settings that the config.json of an earlier version does not have; their defaults stand in for them."""
 
 
@@ -239,6 +240,9 @@ class TrainConfig(ComputeOptions, DataOptions):
         2, "Newest checkpoints to keep, beside the best.", panel="Checkpoints", unit="checkpoints", ge=1
     )
 
+    extensions: tuple[Extension, ...] = Field(default=(), max_length=MAX_EXTENSIONS)
+    """How `epochs` came to be what it is, where it was another in parts of the run; no option says it."""
+
     @model_validator(mode="after")
     def _settings_agree(self) -> TrainConfig:
         if self.batch_size % self.grad_accum:
@@ -253,6 +257,9 @@ class TrainConfig(ComputeOptions, DataOptions):
             raise ValueError(
                 f"lookahead {self.lookahead} and ema {self.ema:g} exclude each other: add --lookahead 0 or --ema 0"
             )
+        places = [(extension.epoch, extension.step) for extension in self.extensions]
+        if places != sorted(set(places)) or (places and places[-1] >= (self.epochs, 0)):
+            raise ValueError(f"extensions at {places} are not in order, or not before the end at epoch {self.epochs}")
         return self
 
 

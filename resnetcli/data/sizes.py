@@ -12,10 +12,26 @@ from resnetcli.config.train import TrainConfig
 
 
 def small_epochs(config: TrainConfig) -> int:
-    """How many epochs at the beginning of the run have small images: those that begin before `start_size_until`."""
+    """How many epochs at the beginning of the run have small images: those that begin before `start_size_until`.
+
+    Where a run was extended by `stretch` before its images had grown, that is a share of its new length; else they
+    grow, or have grown, where it was planned.
+    """
     if config.start_size >= IMAGE_SIZE:
         return 0
-    return math.ceil(round(config.start_size_until * config.epochs, 6))  # 0.55 of 100 is 55 but for rounding
+    if config.start_size_until == 1:
+        return config.epochs
+    plans = [*(extension.epochs for extension in config.extensions), config.epochs]
+    small = _small_of(config, plans[0])
+    for extension, epochs in zip(config.extensions, plans[1:], strict=True):
+        begun = extension.epoch + (extension.step > 0)
+        if extension.policy == "stretch" and begun <= small:
+            small = max(begun, _small_of(config, epochs))
+    return small
+
+
+def _small_of(config: TrainConfig, epochs: int) -> int:
+    return math.ceil(round(config.start_size_until * epochs, 6))  # 0.55 of 100 is 55 but for rounding
 
 
 def size_in(config: TrainConfig, epoch: int) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from resnetcli.config.train import TrainConfig
+from resnetcli.engine.schedule import Clock, clock
 
 PULL_PER_STEP = 0.95
 """Share of Lookahead's slow weights that one step keeps at the end of the run; an update every k steps keeps the k-th
@@ -62,17 +63,18 @@ class WeightAverage(ABC):
 
 
 class Lookahead(WeightAverage):
-    """Slow weights that follow the fast ones every `every` steps of `total_steps`, and pull them back.
+    """Slow weights that follow the fast ones every `every` steps, and pull them back. `clock_at` gives the clock of an
+    optimiser step, counted from 0.
 
     Zhang et al., "Lookahead optimizer: k steps forward, 1 step back" (2019, https://arxiv.org/abs/1907.08610), with a
-    pull that grows from nothing to its full strength by the cube of the run's progress: early on the fast weights are
-    better by far. After three epochs of `fast` it brings 0.4 points, which chance could (examples/ablation.md).
+    pull that grows from nothing to its full strength by the cube of the schedule's progress: early on the fast weights
+    are better by far. After three epochs of `fast` it brings 0.4 points, which chance could (examples/ablation.md).
     """
 
-    def __init__(self, model: nn.Module, every: int, total_steps: int) -> None:
+    def __init__(self, model: nn.Module, every: int, clock_at: Callable[[int], Clock]) -> None:
         super().__init__(model)
         self.every = every
-        self.total_steps = total_steps
+        self.clock_at = clock_at
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -80,10 +82,11 @@ class Lookahead(WeightAverage):
 
         The n-th update keeps at most (n-1)/n, a plain average: what a run began with never outweighs what it learned.
         """
-        if step % self.every and step != self.total_steps:
+        at = self.clock_at(step - 1)
+        if step % self.every and step != at.end:
             return
         updates = math.ceil(step / self.every)
-        keep = min(PULL_PER_STEP**self.every * (step / self.total_steps) ** 3, 1 - 1 / updates)
+        keep = min(PULL_PER_STEP**self.every * ((at.step + 1) / at.total) ** 3, 1 - 1 / updates)
         torch._foreach_lerp_(self._slow, self._fast, 1 - keep)
         torch._foreach_copy_(self._fast, self._slow)
 
@@ -113,7 +116,8 @@ def make_average(model: nn.Module, config: TrainConfig, steps_per_epoch: int) ->
     Lookahead acts at least once an epoch, for the slow weights are what the epoch is judged by.
     """
     if config.lookahead:
-        return Lookahead(model, min(config.lookahead, steps_per_epoch), config.epochs * steps_per_epoch)
+        every = min(config.lookahead, steps_per_epoch)
+        return Lookahead(model, every, lambda step: clock(step, steps_per_epoch, config))
     return EMA(model, config.ema) if config.ema else None
 
 

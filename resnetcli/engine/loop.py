@@ -23,9 +23,10 @@ from resnetcli.config.train import TrainConfig
 from resnetcli.engine.averaging import make_average
 from resnetcli.engine.graphs import GraphedStep
 from resnetcli.engine.guard import DeviceGuard, magnitude
-from resnetcli.engine.optim import Optimizers, learning_rate_share
+from resnetcli.engine.optim import Optimizers
 from resnetcli.engine.readback import Readback
 from resnetcli.engine.runtime import Runtime, peak_memory
+from resnetcli.engine.schedule import learning_rate_share
 from resnetcli.errors import DivergedError
 from resnetcli.events import EpochDone, Notice, OnEvent, StepDone
 from resnetcli.results.train import EpochRow
@@ -299,10 +300,14 @@ class Trainer:
         return row.val_top1 is not None and row.val_top1 > max(earlier, default=-1.0)
 
     def _out_of_patience(self) -> bool:
+        """An extension that has begun gives new patience."""
         accuracies = [r.val_top1 for r in self.position.history if r.val_top1 is not None]
         if not self.config.patience or not accuracies:
             return False
-        return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= self.config.patience
+        here = self.position.epoch, self.position.step
+        begun = [e.epoch for e in self.config.extensions if (e.epoch, e.step) <= here]
+        since = max(1 + accuracies.index(max(accuracies)), *begun, 0)
+        return len(accuracies) - since >= self.config.patience
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next step depends on besides the model's own (averaged) weights."""

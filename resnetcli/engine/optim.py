@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules.
+"""Optimisers.
 
 Muon: Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024,
 https://kellerjordan.github.io/posts/muon/).
@@ -243,27 +243,3 @@ def _groups(model: nn.Module, params: list[nn.Parameter], lr: float, config: Tra
 
 def _sgd(groups: list[dict[str, Any]], momentum: float, fused: bool) -> torch.optim.SGD:
     return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=fused)
-
-
-def learning_rate_share(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """The learning rate of optimiser step `step` (from 0) as a share of its peak, 0..1. A pure function of the step.
-
-    Warm-up, Goyal et al., "Accurate, large minibatch SGD" (2017, https://arxiv.org/abs/1706.02677), rises linearly to
-    1. Then: linear and cosine fall to 0 at the last step's end, the cosine as in Loshchilov & Hutter, "SGDR" (2016,
-    https://arxiv.org/abs/1608.03983) without restarts; step divides by `step_factor` every `step_epochs` epochs,
-    constant stays. After three epochs of `fast` the cosine is 0.2 points worse than the line, and a warm-up epoch 0.4,
-    both within chance (examples/ablation.md).
-    """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
-    match config.schedule:
-        case "linear":
-            return 1 - progress
-        case "cosine":
-            return 0.5 * (1 + math.cos(math.pi * progress))
-        case "step":
-            return float(config.step_factor ** -(step // steps_per_epoch // config.step_epochs))
-        case "constant":
-            return 1.0

@@ -83,6 +83,8 @@ def dry_run(result: DryRunResult) -> Group:
     settings.add_column("value", overflow="fold")
     settings.add_column("from", no_wrap=True)
     for name, value in result.config.items():
+        if value == []:
+            continue  # extensions, of a run that has none
         origin = result.origins.get(name, "")
         settings.add_row(name, Text(_value(value)), origin, style="dim" if origin == "default" else "")
     enough = result.disk_needed <= result.disk_free
@@ -104,7 +106,26 @@ def dry_run(result: DryRunResult) -> Group:
         ),
     ]
     needs = Panel(figures_grid(rows), title="The run would take", title_align="left", box=box.ROUNDED, expand=False)
-    return Group(settings, Text(), needs)
+    parts: list[RenderableType] = [settings, Text()]
+    if result.rates:
+        parts += [_rates(result), Text()]
+    return Group(*parts, needs)
+
+
+def _rates(result: DryRunResult) -> Table:
+    """Learning rates before an extension, dim, and after it; a gap between epochs is a line of its own."""
+    table = simple_table("Learning rate")
+    for name in ("epoch", "first step", "last step"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    before = result.rates[0].epoch
+    for rate in result.rates:
+        if rate.epoch > before + 1:
+            table.add_row("…")
+        cells = (text.count(rate.epoch), f"{rate.first:.3g}", f"{rate.last:.3g}")
+        table.add_row(*cells, "extended" if rate.extended else "", style="" if rate.extended else "dim")
+        before = rate.epoch
+    return table
 
 
 def _slower_steps(result: DryRunResult) -> list[tuple[str, str]]:
@@ -137,4 +158,6 @@ def _value(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(", ".join(f"{name} {part}" for name, part in entry.items()) for entry in value)
     return str(value)

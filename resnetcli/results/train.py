@@ -56,6 +56,16 @@ class TrainResult(Result):
     """For history.png; not part of the JSON document."""
 
 
+class EpochRate(Result):
+    """The learning rate at the first and at the last step of an epoch (from 1)."""
+
+    epoch: int
+    first: float
+    last: float
+    extended: bool
+    """Whether an extension holds at its end."""
+
+
 class DryRunResult(Result):
     """One real step, and what the whole run would need."""
 
@@ -63,7 +73,8 @@ class DryRunResult(Result):
     command: str = "train --dry-run"
     config: dict[str, object]
     origins: dict[str, str]
-    """For each setting: "flag", "environment", "file", "recipe" or "default"; "budget" for what a budget chose."""
+    """For each setting: "flag", "environment", "file", "recipe" or "default"; "budget" for what a budget chose, and
+    "run" for what a run that is extended has."""
     device: str
     precision: str
     parameters: int
@@ -79,3 +90,5 @@ class DryRunResult(Result):
     peak_memory: int
     disk_needed: int
     disk_free: int
+    rates: tuple[EpochRate, ...] = ()
+    """Of some epochs before and after an extension; of a new run none."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import ModelHeader, TrainerHeader, read_json
+from resnetcli.checkpoints.format import TrainerHeader, read_json
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
@@ -22,6 +22,7 @@ from resnetcli.checkpoints.manager import (
 )
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.extension import ExtendConfig
 from resnetcli.config.train import RESUMABLE, TrainConfig
 from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.calibration import calibrate
@@ -35,6 +36,7 @@ from resnetcli.results.train import TrainResult
 from resnetcli.services.advice import advice
 from resnetcli.services.budget import prepare_within_budget
 from resnetcli.services.evaluate import measure, select_split
+from resnetcli.services.extension import announce, extended, same_plan
 from resnetcli.services.history import curve_notes, write_history
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import build, for_inference, open_network
@@ -51,7 +53,7 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
         with RunLock(run_dir):
             check_still_unused(run_dir)
             manager = CheckpointManager(run_dir, config.keep_last)
-            storage.write_file(run_dir / CONFIG_FILE, (setup.config.model_dump_json(indent=2) + "\n").encode())
+            _write_config(run_dir, setup.config)
             result = _run(setup, run_dir, manager, stop, on_event)
     if config.budget is not None and result.measured is not None:
         minutes = (time.monotonic() - setup.began) / 60
@@ -59,15 +61,24 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
     return result
 
 
-def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_event: OnEvent) -> TrainResult:
+def resume(
+    run: Path,
+    overrides: dict[str, object],
+    *,
+    stop: StopRequest,
+    on_event: OnEvent,
+    extend: ExtendConfig | None = None,
+) -> TrainResult:
     """Goes on where the newest intact checkpoint of `run` stands. `overrides` replaces what does not change results:
     the settings of RESUMABLE. Raises CheckpointError where there is nothing to resume."""
-    if not run.is_dir() or not is_run(run):
-        raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
+    check_is_run(run)
     with RunLock(run):
-        config = read_config(run).model_copy(update={"max_time": None, **overrides})
-        manager = CheckpointManager(run, config.keep_last)
+        stored = read_config(run)
+        manager = CheckpointManager(run, int(str(overrides.get("keep_last", stored.keep_last))))
         folder, snapshot = newest_intact(run)
+        if extend is not None:
+            stored = extended(stored, snapshot.position, extend, run)
+        config = stored.model_copy(update={"max_time": None, **overrides})
         for reason in manager.set_damaged_aside():
             on_event(Notice(f"{reason}; going on from {folder.name}", warning=True))
         setup = reopen(config, folder, snapshot, on_event)
@@ -75,14 +86,25 @@ def resume(run: Path, overrides: dict[str, object], *, stop: StopRequest, on_eve
             text = f"{name} was {then}, is {now}: valid, but not bit-identical to an uninterrupted run"
             on_event(Notice(text, warning=True))
         warn_of_known_images(setup, on_event)
+        if extend is not None:
+            for notice in announce(config, setup.trainer.batches.steps):
+                on_event(notice)
         with stop.deferred():
+            if extend is not None:
+                _write_config(run, stored)
             return _run(setup, run, manager, stop, on_event)
+
+
+def check_is_run(run: Path) -> None:
+    """Raises CheckpointError."""
+    if not run.is_dir() or not is_run(run):
+        raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
 
 
 def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEvent) -> Setup:
     """The parts of a run, as they were when `snapshot` was saved in `folder`. Raises CheckpointError."""
     runtime = runtime_for(config, on_event)
-    _check_settings(config, snapshot.header, folder)
+    _check_settings(config, snapshot, folder)
     start = Checkpoint(folder, "checkpoint", snapshot.model, snapshot.header)
     setup = prepare(config, runtime, build(start), snapshot.header.normalization, on_event)
     setup = replace(setup, header=setup.header.model_copy(update={"lineage": snapshot.header.lineage}))
@@ -90,14 +112,17 @@ def reopen(config: TrainConfig, folder: Path, snapshot: Snapshot, on_event: OnEv
     return setup
 
 
-def _check_settings(config: TrainConfig, header: ModelHeader, folder: Path) -> None:
+def _check_settings(config: TrainConfig, snapshot: Snapshot, folder: Path) -> None:
     """A config.json that was edited would go on as another run, and could validate on what it was trained on."""
-    now = config.model_dump(mode="json")
-    for name, then in header.config.items():
-        if name in now and name not in (*RESUMABLE, "output_dir", "name") and now[name] != then:
+    then, now = snapshot.header.config, config.model_dump(mode="json")
+    may_differ = {*RESUMABLE, "output_dir", "name"}
+    if same_plan(config, then, snapshot.position):
+        may_differ |= {"epochs", "extensions"}
+    for name, value in then.items():
+        if name in now and name not in may_differ and now[name] != value:
             raise CheckpointError(
-                f"{CONFIG_FILE} says {name} {now[name]}, but {folder} was trained with {then}",
-                f"put {then} back, or start a new run with --init {folder.parent.parent}",
+                f"{CONFIG_FILE} says {name} {now[name]}, but {folder} was trained with {value}",
+                f"put {value} back, or start a new run with --init {folder.parent.parent}",
             )
 
 
@@ -107,6 +132,10 @@ def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, s
     return [
         (name, then.get(name, "unknown"), now) for name, now in setup.header.versions.items() if then.get(name) != now
     ]
+
+
+def _write_config(run: Path, config: TrainConfig) -> None:
+    storage.write_file(run / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -136,7 +165,8 @@ def restore(setup: Setup, snapshot: Snapshot, folder: Path) -> None:
 def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequest, on_event: OnEvent) -> TrainResult:
     trainer, go_on = setup.trainer, f"go on with: resnetcli train --resume {run_dir}"
     if trainer.position.epoch >= setup.config.epochs:
-        on_event(Notice(f"{run_dir} has finished its {setup.config.epochs} epochs: it is measured again"))
+        more = "with --epochs and --extend it would go on"
+        on_event(Notice(f"{run_dir} has finished its {setup.config.epochs} epochs: it is measured again ({more})"))
     on_event(_started(setup, run_dir))
     _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)

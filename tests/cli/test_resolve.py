@@ -261,6 +261,25 @@ def test_a_budget_and_a_number_of_epochs_exclude_each_other_where_they_are_said_
         assert config.epochs == 5
 
 
+@pytest.mark.parametrize(
+    ("flags", "epochs", "kept"),
+    [({}, 20, True), ({"lr": "1"}, 20, True), ({"epochs": "30"}, 30, False), ({"budget": "5"}, 20, False)],
+)
+def test_the_config_of_an_extended_run_repeats_it_unless_other_epochs_are_asked_for(
+    flags: dict[str, str], epochs: int, kept: bool, tmp_path: Path
+) -> None:
+    extension = {"epoch": 10, "step": 0, "epochs": 10, "policy": "restart"}
+    stored = TrainConfig(epochs=20).model_dump(mode="json") | {"extensions": [extension]}
+    config, origins = resolve_train(Given(flags), Path(_write(tmp_path / "config.json", json.dumps(stored))))
+    assert config.epochs == epochs
+    assert [e.model_dump() for e in config.extensions] == kept * [extension]
+    assert origins["extensions"] == ("file" if kept else "default")
+
+
+def test_extensions_are_no_option_and_no_variable() -> None:
+    assert len(environment_notices({"RESNETCLI_EXTENSIONS": "x", "RESNETCLI_EXTEND": "stretch"})) == 1
+
+
 def test_the_config_of_an_earlier_version_still_says_everything(tmp_path: Path) -> None:
     """It lacks what was added since, and its recipe may be gone."""
     config = TrainConfig(recipe="gone.toml", epochs=7).model_dump(mode="json")

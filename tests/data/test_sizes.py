@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from resnetcli.config.extension import Extension
 from resnetcli.config.train import TrainConfig, unused_settings
 from resnetcli.data.sizes import Shrink, area_shares, size_in, small_epochs
 from resnetcli.models.resnet import ResNet
@@ -32,6 +33,25 @@ def test_epochs_that_begin_before_the_share_have_small_images(epochs, until, sma
     config = TrainConfig(epochs=epochs, start_size=24, start_size_until=until)
     assert small_epochs(config) == small
     assert [size_in(config, epoch) for epoch in range(epochs)] == [24] * small + [32] * (epochs - small)
+
+
+@pytest.mark.parametrize(
+    ("policy", "epoch", "step", "until", "small"),
+    [
+        ("stretch", 10, 0, 0.5, 5),  # they had grown: they do not shrink again
+        ("stretch", 6, 0, 0.5, 5),
+        ("stretch", 5, 0, 0.5, 10),  # no larger ones have been seen yet
+        ("stretch", 5, 1, 0.5, 5),
+        ("stretch", 2, 3, 0.5, 10),
+        ("restart", 2, 0, 0.5, 5),
+        ("constant", 2, 0, 0.5, 5),
+        ("restart", 10, 0, 1.0, 20),
+    ],
+)
+def test_an_extension_lets_images_be_small_for_longer_but_never_again(policy, epoch, step, until, small):
+    extension = Extension(epoch=epoch, step=step, epochs=10, policy=policy)
+    config = TrainConfig(epochs=20, start_size=24, start_size_until=until, extensions=(extension,))
+    assert small_epochs(config) == small
 
 
 def test_without_a_start_size_all_images_have_full_size_and_the_share_is_named_as_unused():

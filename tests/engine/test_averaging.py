@@ -6,12 +6,13 @@ from torch import nn
 
 from resnetcli.config.train import TrainConfig
 from resnetcli.engine.averaging import EMA, Lookahead, make_average
+from resnetcli.engine.schedule import Clock
 
 
 def test_lookahead_pulls_the_fast_weights_back_to_the_slow_ones():
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    lookahead = Lookahead(model, every=2, total_steps=100)
+    lookahead = Lookahead(model, every=2, clock_at=lambda step: Clock(step, 100, 100))
     nn.init.ones_(model.weight)
     lookahead.update(99)
     assert model.weight.item() == 1  # not a step at which it acts
@@ -27,7 +28,7 @@ def test_lookahead_pulls_the_fast_weights_back_to_the_slow_ones():
 def test_lookahead_of_a_run_shorter_than_its_period_hands_out_what_was_learned(total, share):
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    lookahead = Lookahead(model, every=5, total_steps=total)
+    lookahead = Lookahead(model, every=5, clock_at=lambda step: Clock(step, total, total))
     for step in range(1, total):
         lookahead.update(step)
     nn.init.ones_(model.weight)

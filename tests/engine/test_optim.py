@@ -1,11 +1,9 @@
-import math
-
 import pytest
 import torch
 from torch import nn
 
 from resnetcli.config.train import TrainConfig
-from resnetcli.engine.optim import Muon, Optimizers, learning_rate_share, orthogonalize
+from resnetcli.engine.optim import Muon, Optimizers, orthogonalize
 from resnetcli.models.resnet import ResNet
 
 
@@ -121,19 +119,3 @@ def test_biases_of_batch_norm_have_their_own_learning_rate(optimizer, lr):
             assert rates[id(p)] == pytest.approx(0.5 * 8 * lr), name
         elif p.ndim == 1 or optimizer != "muon":
             assert rates[id(p)] == pytest.approx(0.5 * lr), name
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"schedule": "linear"}, {0: 1.0, 50: 0.5, 99: 0.01}),
-        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 99: 0.5 * (1 + math.cos(math.pi * 0.99))}),
-        ({"schedule": "constant"}, {0: 1.0, 99: 1.0}),
-        ({"schedule": "step", "step_epochs": 4, "step_factor": 3}, {0: 1.0, 39: 1.0, 40: 1 / 3, 79: 1 / 3, 80: 1 / 9}),
-        ({"schedule": "linear", "warmup_epochs": 2}, {0: 0.05, 19: 1.0, 20: 1.0, 60: 0.5}),
-    ],
-)
-def test_the_learning_rate_follows_its_schedule(settings, expected):
-    config = TrainConfig(epochs=10, **settings)
-    for step, share in expected.items():
-        assert learning_rate_share(step, 10, config) == pytest.approx(share), step
