@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -25,17 +27,22 @@ LSF's USR2), the kernel at a limit of CPU time (and then every second)."""
 STOPPING = (*URGENT, signal.SIGTERM, *WARNINGS)
 """All that end a run with what was done saved. SIGQUIT is not among them: Ctrl-\\ stays the way out at once."""
 
+READER_GONE = int(getattr(signal, "SIGPIPE", 13))
+"""Stands for a pipe that nobody reads any longer; with 128 added, what a shell reports for other programs then."""
+
 
 class StopRequest:
     """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and
     the work saves and raises by itself. A second SIGINT or SIGTERM leaves at once, whatever is going on. A warning
-    never does, nor does the SIGTERM with which a batch system follows its warning up.
+    never does, nor does the SIGTERM with which a batch system follows its warning up, nor any first signal behind a
+    reader that has gone: Ctrl-C ends `tee` as well, and `tee` may be the quicker of the two.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferred = False
         self._warned = False
+        self._reader_gone = False
 
     def __call__(self) -> bool:
         """Whether to stop: what a loop asks once a step."""
@@ -67,16 +74,26 @@ class StopRequest:
         if self.signum is not None:
             raise Interrupted(self.signum, message, hint)
 
+    def reader_is_gone(self) -> None:
+        """From another thread: nobody reads the results any longer. The main thread hears of it as of a SIGHUP."""
+        self._reader_gone = True
+        main = threading.main_thread().ident
+        if main is not None and sys.platform != "win32":
+            signal.pthread_kill(main, signal.SIGHUP)
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
-            if signum in WARNINGS:
+        if self._reader_gone and signum in WARNINGS:
+            signum, self._reader_gone = READER_GONE, False
+        warning = signum in WARNINGS or signum == READER_GONE
+        if self.signum is not None and (warning or self.signum != READER_GONE):
+            if warning:
                 return
             if self._warned and signum == signal.SIGTERM:
                 self._warned = False
                 return
             _say("left at once; the newest checkpoint on disk is whole")
             os._exit(128 + signum)  # the second signal: no clean-up, as asked
-        self._warned = signum in WARNINGS
+        self._warned = warning
         self.signum = signum
         if self._deferred:
             _say(f"stopping: saving first ({'Ctrl-C' if self._warned else 'again'} to leave without)")

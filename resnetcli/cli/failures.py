@@ -25,9 +25,10 @@ from resnetcli.errors import (
     UsageError,
     is_out_of_memory,
 )
+from resnetcli.interrupts import READER_GONE
 
-BROKEN_PIPE = 141
-"""128 + SIGPIPE: what a shell reports for other programs whose reader has gone."""
+BROKEN_PIPE = 128 + READER_GONE
+"""What a shell reports for other programs whose reader has gone."""
 
 STORAGE_HINTS = {
     errno.ENOSPC: "free some space, or write to another disk",
@@ -46,6 +47,8 @@ def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
         if isinstance(error.__context__, BrokenPipeError):  # rich turns a broken pipe into an exit with code 1
             return hang_up()
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    if session.stop.signum == READER_GONE and not (isinstance(error, Interrupted) and error.hint):
+        return hang_up()  # there is nothing to say, unless a run was saved that can go on
     if isinstance(error, click.NoArgsIsHelpError):
         sys.stdout.write(error.message)  # empty where rich has printed the help already
         return error.exit_code

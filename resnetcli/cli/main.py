@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from resnetcli.cli.reader import watched_reader
 from resnetcli.errors import Interrupted, StorageError
-from resnetcli.interrupts import StopRequest
+from resnetcli.interrupts import READER_GONE, StopRequest
 
 
 def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
@@ -29,7 +30,7 @@ def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
         sys.stdout.flush()
     except BaseException as error:
         return fail(error, session, argv)
-    if session.stop.signum is not None:  # what was asked for is there all the same, but so was the wish to stop
+    if session.stop.signum not in (None, READER_GONE):  # all that was asked for is there, but so was the wish to stop
         return 128 + session.stop.signum
     return outcome if isinstance(outcome, int) else 0
 
@@ -60,7 +61,8 @@ def main() -> NoReturn:
     stop = StopRequest()
     try:
         stop.install()  # before anything is imported: whoever sees a typing error in the command stops it that soon
-        code = run(sys.argv[1:], stop)
+        with watched_reader(stop):
+            code = run(sys.argv[1:], stop)
         stop.uninstall()
     except Interrupted as error:  # outside the command, where nobody else could say it
         with suppress(OSError):
