@@ -11,7 +11,18 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {"config", "errors", "events", "results", "interrupts", "durable", "cpus", "untrusted", "surroundings"}
+FLOOR = {
+    "config",
+    "errors",
+    "events",
+    "results",
+    "interrupts",
+    "durable",
+    "cpus",
+    "untrusted",
+    "spelling",
+    "surroundings",
+}
 ARROWS: dict[str, set[str]] = {
     "__init__": {"surroundings"},
     "__main__": {"cli"},
@@ -20,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "durable": set(),
     "cpus": set(),
     "untrusted": set(),
+    "spelling": set(),
     "config": set(),
     "results": set(),
     "events": {"results"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -43,6 +42,7 @@ from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
+from resnetcli.spelling import nearest
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -256,8 +256,8 @@ def describe(path: Path, kind: str, header: ModelHeader) -> CheckpointInfo:
 def _near(path: Path) -> str:
     """What the user may have meant: packaged weights of a name like that, or the runs that lie where it was looked
     for."""
-    if names := get_close_matches(str(path), NAMES, n=1):
-        return f"did you mean {names[0]}, the packaged weights?"
+    if meant := nearest(str(path), NAMES):
+        return f"did you mean {meant}, the packaged weights?"
     try:
         runs = [p for p in path.parent.iterdir() if p.is_dir() and step_folders(p)]
         newest = sorted(runs, key=lambda p: p.stat().st_mtime)[-3:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import signal
 import sys
 import traceback
@@ -15,7 +16,6 @@ import typer
 from typer._click import exceptions as click  # Typer >= 0.26 carries its own Click and exports only a part of it
 
 from resnetcli.cli.session import Session
-from resnetcli.cli.suggest import suggestion
 from resnetcli.errors import (
     Expected,
     Interrupted,
@@ -26,6 +26,7 @@ from resnetcli.errors import (
     is_out_of_memory,
 )
 from resnetcli.interrupts import READER_GONE
+from resnetcli.spelling import suggestion
 
 BROKEN_PIPE = 128 + READER_GONE
 """What a shell reports for other programs whose reader has gone."""
@@ -140,5 +141,8 @@ def _usage(error: click.ClickException) -> UsageError:
             return UsageError(f"{label}: must be true or false", hint)
     if isinstance(error, click.BadOptionUsage):
         hint = "`--help` shows what it takes"
-    message = error.format_message().replace(". Did you mean", ": did you mean")
+    message = error.format_message()
+    if ctx is not None and (unknown := re.match(r"No such command ('(.*?)'|\"(.*?)\")\.", message, re.DOTALL)):
+        word = unknown[2] or unknown[3] or ""  # Typer's own suggestions go by looks
+        message = f"no such command {unknown[1]}{suggestion(word, ctx.command.list_commands(ctx))}"
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint)

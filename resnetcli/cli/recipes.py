@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from resnetcli.cli.suggest import suggestion
 from resnetcli.config.base import DEFAULT_RECIPE
 from resnetcli.errors import UsageError
+from resnetcli.spelling import suggestion
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
-from resnetcli.cli.suggest import suggestion
 from resnetcli.config import base, commands, train
 from resnetcli.config.base import ENV_PREFIX, Config
 from resnetcli.config.train import ADDED_LATER, BUDGET_DECIDES, TrainConfig
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
+from resnetcli.spelling import suggestion
 
 Origin = Literal["flag", "environment", "file", "recipe", "default"]
 C = TypeVar("C", bound=Config)
@@ -181,7 +181,12 @@ def _budget_or_epochs(
 def _check_keys(model: type[Config], source: SettingsFile) -> None:
     for key in source.values:
         if key not in model.model_fields:
-            near = suggestion(key.replace("-", "_"), model.model_fields)
+            near = suggestion(key, model.model_fields)
+            if isinstance(source.values[key], dict):
+                raise UsageError(
+                    f"unknown key {key!r} {_place(source, key)}: a table, and settings have none",
+                    f"write the keys of [{key}] at the top of the file, without the table's name",
+                )
             raise UsageError(
                 f"unknown key {key!r} {_place(source, key)}{near}",
                 "the keys are the long options of `resnetcli train`, with _ for -",

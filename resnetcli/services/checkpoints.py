@@ -20,6 +20,11 @@ from resnetcli.models.rescale import rescale
 from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult
 from resnetcli.services.networks import MEAN, STD, build
 
+OTHER_FORMATS = (
+    *(".bin", ".ckpt", ".gguf", ".h5", ".keras", ".mlmodel", ".msgpack", ".npy", ".npz", ".onnx", ".pb", ".pickle"),
+    *(".pkl", ".pt", ".pt2", ".pth", ".tar", ".tflite", ".zip"),
+)
+"""Endings of files that hold weights in other formats."""
 NORMALIZATION = Normalization(mean=MEAN, std=STD)
 
 
@@ -95,8 +100,7 @@ def export(
     """Writes one portable .safetensors: weights, rounded to `dtype`, and a header without the paths of this machine;
     no training state; with convolutions `scale` times as large, and the same answers. Raises CheckpointError,
     UsageError, StorageError."""
-    if out.suffix != ".safetensors":
-        raise UsageError(f"{out}: the name of a portable checkpoint ends in .safetensors", f"try {out}.safetensors")
+    _check_name(out)
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "choose another name, or overwrite it with --force")
     checkpoint = open_checkpoint(target, NORMALIZATION)
@@ -108,6 +112,18 @@ def export(
     storage.write_file(out, encode(weights, header), parents=True)
     written = describe(out, "portable", header)
     return CheckpointsResult(command="checkpoints export", checkpoints=(written,), written=str(out))
+
+
+def _check_name(out: Path) -> None:
+    """Raises UsageError for a name that does not end in .safetensors, or that names another format before it."""
+    stem = out.with_suffix("") if out.suffix == ".safetensors" else out
+    if stem.suffix.lower() in OTHER_FORMATS:
+        raise UsageError(
+            f"{out}: {stem.suffix} names another format than safetensors, which is what is written",
+            f"try {stem.with_suffix('.safetensors')}",
+        )
+    if stem == out:
+        raise UsageError(f"{out}: the name of a portable checkpoint ends in .safetensors", f"try {out}.safetensors")
 
 
 def run_directory(run: Path) -> Path:

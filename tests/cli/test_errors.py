@@ -24,8 +24,8 @@ Cli = Callable[..., Any]
 # Made by the fixture `material`: text.txt (no checkpoint), empty (0 bytes), folder/, old/report.json, bad.toml
 CASES: list[tuple[str, int, str]] = [
     # nothing, or the wrong word
-    ("trian", 2, "did you mean 'train'"),
-    ("checkpoints verfy x", 2, "did you mean 'verify'"),
+    ("trian", 2, "no such command 'trian': did you mean train?"),
+    ("checkpoints verfy x", 2, "did you mean verify?"),
     ("--bogus", 2, "no such option --bogus"),
     ("train --epoch 5", 2, "did you mean --epochs?"),
     ("train surplus", 2, "surplus"),
@@ -144,7 +144,9 @@ CASES: list[tuple[str, int, str]] = [
     ("checkpoints export nowhere out.safetensors", 4, "nowhere"),
     ("checkpoints export nowhere", 2, "missing argument 'OUT.safetensors'"),
     ("checkpoints export pretrained out.safetensors --dtype fp8", 2, "--dtype fp8: must be one of fp32, fp16, bf16"),
-    ("checkpoints export pretrained out.bin", 2, "ends in .safetensors"),
+    ("checkpoints export pretrained out.bin", 2, "out.bin: .bin names another format than safetensors"),
+    ("checkpoints export pretrained out.onnx.safetensors", 2, ".onnx names another format than safetensors"),
+    ("checkpoints export pretrained v1.2", 2, "ends in .safetensors"),
     ("checkpoints list pretrained", 4, "pretrained: not a run directory"),
     ("train --init ./pretrained", 4, "pretrained: no such checkpoint"),
 ]

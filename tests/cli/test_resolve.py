@@ -76,7 +76,8 @@ def test_recipe_may_be_named_in_the_file_and_in_the_environment(recipe: str, tmp
     [
         ("epoch = 5\n", r"unknown key 'epoch' in .*c\.toml, line 1: did you mean epochs\?"),
         ("lr = 1\nbatch-size = 5\n", r"unknown key 'batch-size' in .*, line 2: did you mean batch_size\?"),
-        ("[train]\nlr = 1\n", r"unknown key 'train' in .*, line 1"),
+        ("[train]\nlr = 1\n", r"unknown key 'train' in .*, line 1: a table, and settings have none$"),
+        ("train = 1\n", r"unknown key 'train' in .*, line 1$"),
         ("lr = 1\nlr = 2\n", r"not valid TOML: .*line 2"),
         ("lr = -1\n", r"lr = -1 in .*c\.toml, line 1: must be greater than 0"),
         ("lr = nan\n", r"lr = nan in .*: must be finite"),
@@ -150,6 +151,8 @@ def test_flags_and_variables_are_named_in_messages() -> None:
         UsageError, match=r"^RESNETCLI_SPLIT=tset: must be one of test, val, train: did you mean test\?"
     ):
         resolve(EvaluateConfig, Given({"checkpoint": "x"}, {"split": "tset"}))
+    with pytest.raises(UsageError, match=r"^--precision fp16: must be one of auto, fp32, bf16$"):
+        resolve(EvaluateConfig, Given({"checkpoint": "x", "precision": "fp16"}))
     with pytest.raises(UsageError, match="--output got an empty value"):
         resolve(EvaluateConfig, Given({"checkpoint": "x", "output": ""}))
 

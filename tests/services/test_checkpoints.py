@@ -240,8 +240,26 @@ def test_export_overwrites_only_when_asked_to(run, tmp_path):
         export(str(run), out, force=False)
     assert out.read_text() == "mine"
     export(str(run), out, force=True)
-    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+    with pytest.raises(UsageError, match=r"\.ckpt names another format than safetensors"):
         export(str(run), tmp_path / "m.ckpt", force=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("out.onnx", "out.safetensors"),
+        ("out.onnx.safetensors", "out.safetensors"),
+        ("out.PTH", "out.safetensors"),
+        ("v1.2", "v1.2.safetensors"),
+    ],
+)
+def test_export_writes_no_file_that_another_format_is_named_in(run, tmp_path, name, better):
+    with pytest.raises(UsageError) as caught:
+        export(str(run), tmp_path / name, force=True)
+    assert caught.value.hint == f"try {tmp_path / better}"
+    assert not any(tmp_path.iterdir())
+    export(str(run), tmp_path / better, force=False)
+    assert (tmp_path / better).is_file()
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
