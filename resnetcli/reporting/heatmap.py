@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
@@ -13,10 +12,18 @@ CELL_WIDTH = 7
 NARROWEST_CELL = 5
 """Room for four digits and a space."""
 NARROWEST_NAME, WIDEST_NAME = 4, 16
-RIGHT = (38, 120, 178)
-WRONG = (213, 94, 0)
-"""Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart."""
-DARK = (28, 28, 28)
+
+Shades = tuple[tuple[float, str], ...]
+"""From which share on a cell has which style, in rising order."""
+RIGHT: Shades = tuple((share, f"color(16) on color({n})") for share, n in ((0, 109), (0.5, 110), (0.7, 75), (0.9, 33)))
+WRONG: Shades = tuple(
+    (share, f"color(16) on color({n})") for share, n in ((0.01, 137), (0.02, 173), (0.05, 209), (0.1, 208), (0.2, 202))
+)
+"""Blue and orange, which colour-blind readers tell apart, from greyish to vivid. Nobody knows what is behind the cells:
+so all are of a middling lightness, seen on black and on white, and carry black digits (contrast 6:1 at least). Of the
+256 colours these are the ones that no theme changes, hence the same on terminals with more."""
+RIGHT_OF_16: Shades = ((0, "black on cyan"), (0.5, "bright_white on blue"))
+WRONG_OF_16: Shades = ((0.05, "black on yellow"), (0.2, "bright_white on red"))
 
 
 class ConfusionHeatmap:
@@ -41,14 +48,15 @@ class ConfusionHeatmap:
             return
         header = "".join(name[: cell - 1].rjust(cell) for name in names)
         yield Text(" " * (name_width + 1) + header, style="bold", no_wrap=True)
-        worst = max((pair.share for pair in self.scores.most_confused), default=1.0)
+        rich = console.color_system in ("256", "truecolor")
+        right, wrong = (RIGHT, WRONG) if rich else (RIGHT_OF_16, WRONG_OF_16)
         for i, row in enumerate(self.scores.confusion):
             counts = Text(names[i][:name_width].ljust(name_width + 1), style="bold", no_wrap=True)
             shares = Text(" " * (name_width + 1), no_wrap=True)
             total = sum(row)
             for j, count in enumerate(row):
                 share = count / total if total else 0.0
-                style = _style(share, worst, right=i == j)
+                style = _style(share, right if i == j else wrong, bold=i == j)
                 counts.append(f"{count} ".rjust(cell) if count else "· ".rjust(cell), style)
                 shares.append(f"{_share(share, cell)} ".rjust(cell) if count else " " * cell, style)
             yield counts
@@ -61,11 +69,9 @@ def _share(share: float, cell: int) -> str:
     return f"{100 * share:.0f}%"
 
 
-def _style(share: float, worst: float, *, right: bool) -> Style:
-    """Background from dark to full colour: the diagonal by its share, a mistake by its share of the worst mistake."""
+def _style(share: float, shades: Shades, *, bold: bool) -> Style:
+    """Of the last shade that begins at or below `share`; nothing is in an empty cell."""
     if share == 0:
         return Style(dim=True)
-    strength = share if right else min(1.0, share / worst)
-    full = RIGHT if right else WRONG
-    red, green, blue = (round(low + strength * (high - low)) for low, high in zip(DARK, full, strict=True))
-    return Style(color="bright_white", bgcolor=Color.from_rgb(red, green, blue), bold=right)
+    name = next((name for begin, name in reversed(shades) if share >= begin), "")
+    return Style.parse(name) + Style(bold=bold)
