@@ -56,9 +56,12 @@ def fail(error: BaseException, session: Session, argv: Sequence[str]) -> int:
     expected = explain(error, session)
     from resnetcli.reporting.console import stderr
     from resnetcli.reporting.errors import error_json, render_error
+    from resnetcli.reporting.text import visible
 
     if session.debug:
-        traceback.print_exception(error)
+        # Lines of source, messages and names of files, as they come from whoever made them.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(visible("".join(traceback.format_exception(error))))
     if wants_json(argv, os.environ):
         try:
             sys.stdout.write(error_json(expected))

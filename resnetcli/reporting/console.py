@@ -16,6 +16,8 @@ from typing import IO, Literal, TextIO, cast
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from resnetcli.reporting.text import visible
+
 WIDTH_WITHOUT_TERMINAL = 100
 """Columns of a pipe or file: enough for every table of ours."""
 
@@ -38,18 +40,12 @@ ASCII_SUBSTITUTES = str.maketrans({glyph: plain for plain, glyphs in _GLYPHS.ite
 """One character for one, so that columns stay aligned."""
 
 
-_UNSEEN = {
-    code: "?" for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)) if code != 10
-}
-"""Control characters but the end of a line, and those that turn the direction of writing."""
-
-
 class _SafeConsole(Console):
     """Shows what files say, and lets none of it speak to the terminal: a class name may hold an escape sequence."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(segment.text.translate(_UNSEEN), segment.style)
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 class _Stream(io.TextIOBase):

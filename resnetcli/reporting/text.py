@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from resnetcli.results.base import Interval
 
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 _LEVELS = "▁▂▃▄▅▆▇█"
+
+
+_JOINERS = "\u200c\u200d"
+"""Without width, and yet part of how words of some scripts, and composed emoji, are spelt."""
+_COUNT_SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
+"""Signs around a number that Unicode counts among the format characters, and that have a shape."""
+
+
+class _Visible(dict[int, int | str]):
+    """What to show for a character, by code point; one at a time, since a table of all would cost 0.1 s."""
+
+    def __missing__(self, code: int) -> int | str:
+        letter = chr(code)
+        shown = letter in f"\n{_JOINERS}{_COUNT_SIGNS}" or unicodedata.category(letter) not in ("Cc", "Cf", "Zl", "Zp")
+        self[code] = code if shown else "?"
+        return self[code]
+
+
+_VISIBLE = _Visible()
+
+
+def visible(text: str) -> str:
+    """The text with "?" for each character that speaks to the terminal or cannot be seen: control characters but the
+    end of a line, other separators of lines, marks that turn the direction of writing, tags and their like."""
+    return text.translate(_VISIBLE)
 
 
 def duration(seconds: float) -> str:

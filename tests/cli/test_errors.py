@@ -297,6 +297,15 @@ def test_signals_give_the_codes_that_shells_expect(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("stopped: ") == 3
 
 
+@pytest.mark.parametrize("switch", ["--debug", "--quiet"])
+def test_a_name_in_a_message_or_a_traceback_is_no_order_to_the_terminal(cli: Cli, switch: str) -> None:
+    outcome = cli(switch, "evaluate", "\x1b]0;owned\x07\u202e\u2028\U000e0041")
+    assert outcome.code == 4
+    assert ("Traceback" in outcome.err) == (switch == "--debug")
+    assert "?]0;owned???" in outcome.err
+    assert not set(outcome.err) & set("\x1b\x07\u202e\u2028\U000e0041")
+
+
 def test_a_reader_that_has_gone_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(BrokenPipeError(), Session(), []) == BROKEN_PIPE
     assert capsys.readouterr().err == ""

@@ -104,3 +104,12 @@ def test_a_long_series_is_thinned_and_keeps_its_last_value() -> None:
 def test_of_a_long_path_the_end_is_kept() -> None:
     assert text.ending("a/cat.png", 9) == "a/cat.png"
     assert text.ending("folder/cat.png", 9) == "…/cat.png"
+
+
+def test_only_what_can_be_seen_and_is_no_order_to_the_terminal_is_shown() -> None:
+    unseen = ["\x1b", "\x07", "\r", "\t", "\x7f", "\x9b", "\u061c", "\u200b", "\u200e", "\u200f", "\u2028", "\u2029"]
+    unseen += ["\u202a", "\u202e", "\u2060", "\u2066", "\u2069", "\ufeff", "\ufff9", "\U000e0001", "\U000e0041"]
+    for character in unseen:
+        assert text.visible(f"a{character}b") == "a?b", f"U+{ord(character):04X}"
+    for seen in ("a\nb", "zażółć 猫 🐈", "👩\u200d🔬", "می\u200cخواهم", "\u0600", "e\u0301", "\ufe0f"):
+        assert text.visible(seen) == seen
