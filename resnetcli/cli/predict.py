@@ -48,35 +48,54 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
 
     from resnetcli.services import predict as service
 
+    lines = _Lines(config.format) if config.format in ("csv", "jsonl") else None
     with session_of(ctx).observed() as on_event:
         result = service.predict(
             config,
             stdin=sys.stdin.buffer if "-" in config.paths else None,
             on_event=on_event,
-            on_prediction=_print_line if config.format == "jsonl" else None,
+            on_prediction=lines,
+            on_top_k=None if lines is None else lines.begin,
         )
-    report(result, config.format)
+    if lines is None:
+        report(result, config.format)
     if result.failed:
         raise typer.Exit(DataError.exit_code)
 
 
-def _print_line(prediction: Prediction) -> None:
-    """Streamed, so that a reader of the pipe can begin at once."""
-    from resnetcli.reporting import files
+class _Lines:
+    """Lines of csv or jsonl, written one by one: a reader of the pipe can begin at once, and whoever stops the command
+    has what was answered until then."""
 
-    sys.stdout.write(files.to_json_line(prediction))
-    sys.stdout.flush()
+    def __init__(self, form: str) -> None:
+        self.form = form
+        self.header = ""
+        self.top_k = 0
+
+    def begin(self, top_k: int) -> None:
+        from resnetcli.reporting import files
+
+        self.top_k = top_k
+        if self.form == "csv":
+            self.header = files.predictions_csv_header(top_k)
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # names of files, whatever the terminal's own encoding
+
+    def __call__(self, prediction: Prediction) -> None:
+        from resnetcli.reporting import files
+
+        csv = self.form == "csv"
+        line = files.prediction_csv(prediction, self.top_k) if csv else files.to_json_line(prediction)
+        sys.stdout.write(self.header + line)
+        sys.stdout.flush()
+        self.header = ""
 
 
 def report(result: PredictResult, form: str) -> None:
-    """Everything at once; the lines of jsonl have been printed already."""
+    """The answers as a table or as one JSON document."""
     from resnetcli.reporting import console, files, tables
 
     if form == "json":
         sys.stdout.write(files.to_json(result))
-    elif form == "csv":
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # names of files, whatever the terminal's own encoding
-        sys.stdout.write(files.predictions_csv(result))
-    elif form == "table":
+    else:
         console.stdout().print(tables.predictions(result))

@@ -24,6 +24,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.data import piped
 from resnetcli.errors import DataError, ResnetCliError
+from resnetcli.results.predict import NoticeKind
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".avif", ".avifs"),
@@ -98,10 +99,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """`pixels: uint8[size,size,3]`, RGB; `notices` say what was done to the picture on the way."""
+    """`pixels: uint8[size,size,3]`, RGB; `notices` say what was done to the picture on the way, one of each kind."""
 
     pixels: NDArray[np.uint8]
-    notices: tuple[str, ...]
+    noted: dict[NoticeKind, str]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return tuple(self.noted.values())
 
 
 def find(
@@ -170,10 +175,10 @@ def _decode(image: Image.Image, size: int) -> Decoded:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
-    notices = []
+    noted: dict[NoticeKind, str] = {}
     # a phone's MPO holds its picture first and a depth map or a preview behind it
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        notices.append("animated or of several pages: the first was taken")
+        noted["first_frame"] = "animated or of several pages: the first was taken"
     if min(width, height) >= 16 * size:
         image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
     image.load()
@@ -183,21 +188,22 @@ def _decode(image: Image.Image, size: int) -> Decoded:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # as with damaged pixels; these are whole
         orientation = 1
-        notices.append("its EXIF data are damaged and were ignored")
+        noted["metadata"] = "its EXIF data are damaged and were ignored"
     picture, notice = _to_rgb(image)
     if notice:
-        notices.append(notice)
+        noted["colours"] = notice
     if orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[orientation])
-        notices.append(f"turned upright (EXIF orientation {orientation})")
+        noted["upright"] = f"turned upright (EXIF orientation {orientation})"
         if orientation >= 5:
             width, height = height, width
     if (width, height) != (size, size):
-        target = f"resized to {size}×{size}"
-        crop = f"centre-cropped to square from {width}×{height}, then {target}"
-        notices.append(crop if width != height else target.replace("to", f"from {width}×{height} to"))
+        if width != height:
+            noted["cropped"] = f"centre-cropped to square from {width}×{height}, then resized to {size}×{size}"
+        else:
+            noted["resized"] = f"resized from {width}×{height} to {size}×{size}"
         picture = _square(picture, size)
-    return Decoded(np.array(picture), tuple(notices))
+    return Decoded(np.array(picture), noted)
 
 
 def _square(picture: Image.Image, size: int) -> Image.Image:

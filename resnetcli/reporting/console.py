@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import IO, Literal, TextIO, cast
+from typing import IO, Any, Literal, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -41,7 +41,13 @@ ASCII_SUBSTITUTES = str.maketrans({glyph: plain for plain, glyphs in _GLYPHS.ite
 
 
 class _SafeConsole(Console):
-    """Shows what files say, and lets none of it speak to the terminal: a class name may hold an escape sequence."""
+    """Shows what files say, and lets none of it speak to the terminal: a class name may hold an escape sequence.
+
+    Where there is no terminal, a line that is not to be wrapped is not cut off at its width either.
+    """
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*objects, **{"crop": self.is_terminal, **how})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

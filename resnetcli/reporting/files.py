@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import Answer, Scores
-from resnetcli.results.predict import PredictResult
+from resnetcli.results.predict import Prediction
 
 
 def to_json(result: BaseModel) -> str:
@@ -71,29 +71,27 @@ def differences_csv(result: CompareResult) -> str:
     return _csv(("image", "label", "a", "b", "right"), rows)
 
 
-def predictions_csv(result: PredictResult) -> str:
-    """One row per picture: path, then label and probability of each guess, then strangeness, notices and error
-    (empty: none)."""
-    ranks = max((len(p.guesses) for p in result.predictions), default=0)
-    header = ["path"]
-    for rank in range(1, ranks + 1):
-        header += [f"label_{rank}", f"probability_{rank}"]
-    rows = []
-    for prediction in result.predictions:
-        row: list[object] = [prediction.path]
-        for guess in prediction.guesses:
-            row += [guess.label, guess.probability]
-        row += [""] * (1 + 2 * ranks - len(row))
-        strangeness = "" if prediction.strangeness is None else prediction.strangeness
-        rows.append([*row, strangeness, "; ".join(prediction.notices), prediction.error or ""])
-    return _csv([*header, "strangeness", "notices", "error"], rows)
+def predictions_csv_header(top_k: int) -> str:
+    """The first line of a CSV file of predictions of `top_k` classes each, before the rows of the pictures."""
+    ranks = (name for rank in range(1, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}"))
+    return _csv_lines([("path", *ranks, "strangeness", "notices", "error")])
+
+
+def prediction_csv(prediction: Prediction, top_k: int) -> str:
+    """One row: path, then label and probability of each guess, then strangeness, notices and error (empty: none)."""
+    guesses = [value for guess in prediction.guesses for value in (guess.label, guess.probability)]
+    guesses += [""] * (2 * top_k - len(guesses))
+    strangeness = "" if prediction.strangeness is None else prediction.strangeness
+    return _csv_lines([(prediction.path, *guesses, strangeness, "; ".join(prediction.notices), prediction.error or "")])
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    return _csv_lines([header, *rows])
+
+
+def _csv_lines(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     # A file name that is not UTF-8 arrives with lone surrogates, which no file could take.
     return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
 

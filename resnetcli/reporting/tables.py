@@ -13,7 +13,7 @@ from resnetcli.reporting.checkpoints_view import checkpoints_table as checkpoint
 from resnetcli.reporting.compare_view import comparison
 from resnetcli.reporting.data_view import data_table as data
 from resnetcli.reporting.inspect_view import inspect_tree as network
-from resnetcli.reporting.predict_view import predictions_table as predictions
+from resnetcli.reporting.predict_view import PredictionsTable as predictions
 from resnetcli.reporting.scores_view import evaluation
 from resnetcli.reporting.thumbnails import Thumbnails
 from resnetcli.reporting.train_view import dry_run

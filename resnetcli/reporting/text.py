@@ -5,8 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from rich.cells import cell_len
+
 from resnetcli.results.base import Interval
 
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_ESCAPES |= {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)}  # as `os.fsdecode` marks them
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 _LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -111,8 +115,18 @@ def shape(dimensions: Sequence[int]) -> str:
 
 
 def ending(line: str, width: int) -> str:
-    """The line, or of a longer one its last characters behind an ellipsis, `width` in all."""
-    return line if len(line) <= width else "…" + line[1 - width :]
+    """The line, or of one of more columns its last characters behind an ellipsis, `width` columns at most."""
+    if cell_len(line) <= width:
+        return line
+    start = len(line)
+    while start and cell_len(line[start - 1 :]) < width:
+        start -= 1
+    return "…" + line[start:]
+
+
+def escaped(name: str) -> str:
+    """A file's name on one line: bytes that are no text, line ends and other control characters as "\\xe9"."""
+    return name.translate(_ESCAPES)
 
 
 def bar(share: float, width: int) -> str:

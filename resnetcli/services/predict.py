@@ -19,10 +19,10 @@ from resnetcli.data.appearance import STRANGE_SHARE, strangeness
 from resnetcli.data.batches import Normalizer
 from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
-from resnetcli.errors import DataError
+from resnetcli.errors import DataError, Interrupted
 from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.results.checkpoints import Appearance
-from resnetcli.results.predict import Guess, LeftOut, Prediction, PredictResult
+from resnetcli.results.predict import Guess, LeftOut, NoticeKind, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import check_finite, for_inference, open_network, temperature_of
 
@@ -42,12 +42,14 @@ def predict(
     stdin: BinaryIO | None,
     on_event: OnEvent,
     on_prediction: Callable[[Prediction], None] | None,
+    on_top_k: Callable[[int], None] | None = None,
 ) -> PredictResult:
     """Classifies every picture that `config.paths` names; one that cannot be read gets an `error` and stops nobody.
 
     Pictures are decoded while others are computed; those of three batches are in memory at a time. With
-    `on_prediction` each prediction goes there, in the order of the paths, and none is kept for the result. Raises
-    CheckpointError, UsageError, DataError where there is no picture at all.
+    `on_prediction` each prediction goes there, in the order of the paths, and none is kept for the result; before the
+    first, `on_top_k` is told how many classes an answer has. A signal that comes after the first answer ends the work,
+    and the result says so. Raises CheckpointError, UsageError, DataError where there is no picture at all.
     """
     runtime = runtime_for(config, on_event)
     checkpoint, trained = open_network(config.checkpoint, on_event)
@@ -55,6 +57,8 @@ def predict(
     network = for_inference(trained, runtime)
     normalize = Normalizer(header.normalization.mean, header.normalization.std, runtime.device)
     top_k = min(config.top_k, len(header.class_names))
+    if on_top_k is not None:
+        on_top_k(top_k)
     temperature, known = temperature_of(header, config.calibrate), header.appearance
 
     def classify(batch: list[pictures.Decoded]) -> list[tuple[tuple[Guess, ...], float | None]]:
@@ -72,25 +76,42 @@ def predict(
             for row_i, row_p, far in zip(indices.tolist(), values.tolist(), strange, strict=True)
         ]
 
+    def answered(read: list[Read]) -> Iterator[Prediction]:
+        answers = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
+        for path, item in read:
+            if isinstance(item, DataError):
+                yield Prediction(path=path, error=item.message)
+            else:
+                guesses, far = next(answers)
+                noted = item.noted | _unlike(far, known)
+                yield Prediction(
+                    path=path,
+                    guesses=guesses,
+                    strangeness=far,
+                    notices=tuple(noted.values()),
+                    notice_kinds=tuple(noted),
+                )
+
     kept: list[Prediction] = []
     hand_out = on_prediction or kept.append
-    rows, done, failed = inference_rows(runtime.device), 0, 0
+    rows, done, failed, interrupted = inference_rows(runtime.device), 0, 0, False
     left_out = pictures.LeftOut()
-    with pictures.quiet_decoders():
-        names = pictures.find(config.paths, config.recursive, stdin, left_out, null=config.null)
-        decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)
-        for read in _batches(decoded, rows):
-            answers = iter(classify(good) if (good := [d for _, d in read if isinstance(d, pictures.Decoded)]) else [])
-            for path, item in read:
-                if isinstance(item, DataError):
-                    hand_out(Prediction(path=path, error=item.message))
-                    failed += 1
-                else:
-                    guesses, far = next(answers)
-                    notices = (*item.notices, *_unlike(far, known))
-                    hand_out(Prediction(path=path, guesses=guesses, strangeness=far, notices=notices))
-            done += len(read)
-            on_event(Progress("Predicting", done, None, "pictures"))
+    try:
+        with pictures.quiet_decoders():
+            names = pictures.find(config.paths, config.recursive, stdin, left_out, null=config.null)
+            decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)
+            for read in _batches(decoded, rows):
+                for prediction in answered(read):
+                    hand_out(prediction)
+                    done, failed = done + 1, failed + (prediction.error is not None)
+                on_event(Progress("Predicting", done, None, "pictures"))
+    except Interrupted as stopped:
+        if not (done or kept):
+            raise
+        interrupted = True
+        on_event(Notice(f"{stopped.message}: {done} pictures were answered, and the others were not", warning=True))
+    if on_prediction is None:  # a signal can come between an answer and its count
+        done, failed = len(kept), sum(prediction.error is not None for prediction in kept)
     if not done:
         raise DataError("no picture to predict: the list was empty", "name files, folders or globs")
     if failed:
@@ -102,22 +123,26 @@ def predict(
         test_top1=header.metrics.get("test_top1"),
         tta=config.tta,
         precision=runtime.precision,
+        top_k=top_k,
+        image_size=header.architecture.image_size,
         temperature=temperature,
         strangeness_threshold=None if known is None else known.threshold,
         predictions=tuple(kept),
         pictures=done,
         failed=failed,
+        interrupted=interrupted,
         left_out=LeftOut(kinds=dict(sorted(left_out.suffixes.items())), linked_folders=len(left_out.linked_folders)),
     )
 
 
-def _unlike(far: float | None, known: Appearance | None) -> tuple[str, ...]:
+def _unlike(far: float | None, known: Appearance | None) -> dict[NoticeKind, str]:
     """A notice where a picture lies further off than nearly all images that the checkpoint knows."""
     if known is None or far is None or far <= known.threshold:
-        return ()
+        return {}
     which = "validation" if known.split == "val" else "training"
     usual = f"{100 * (1 - STRANGE_SHARE):g} % of them within {known.threshold:.1f}"
-    return (f"looks unlike the {which} images (strangeness {far:.1f}, {usual}): the answer may mean nothing",)
+    text = f"looks unlike the {which} images (strangeness {far:.1f}, {usual}): the answer may mean nothing"
+    return {"out_of_distribution": text}
 
 
 def _batches(decoded: Iterator[Read], rows: int) -> Iterator[list[Read]]:

@@ -254,6 +254,9 @@ def predict_result() -> PredictResult:
         checkpoint="runs/fast-1",
         tta="flip",
         precision="fp32",
+        top_k=3,
+        image_size=32,
+        strangeness_threshold=4.5,
         predictions=(
             Prediction(
                 path="pictures/[red]cat.jpg",
@@ -264,12 +267,14 @@ def predict_result() -> PredictResult:
                 ),
                 strangeness=2.125,
                 notices=("640×480 squeezed to 32×32",),
+                notice_kinds=("cropped",),
             ),
             Prediction(path="pictures/broken.png", error="not an image: ends after 12 bytes"),
             Prediction(
                 path="pictures/vögel/ente.webp",
                 guesses=(Guess(label="bird", probability=0.51), Guess(label="frog", probability=0.3)),
                 strangeness=9.3,
+                notice_kinds=("out_of_distribution",),
                 notices=(
                     "looks unlike the validation images (strangeness 9.3, 99 % of them within 4.5): "
                     "the answer may mean nothing",

@@ -9,7 +9,7 @@ import json
 from resnetcli.metrics import scores
 from resnetcli.reporting import files
 from resnetcli.results.evaluate import Answer
-from resnetcli.results.predict import Guess, Prediction, PredictResult
+from resnetcli.results.predict import Guess, Prediction
 from tests.reporting.examples import CLASSES, compare_result, evaluate_result, history, predict_result, ten_class_scores
 
 
@@ -64,8 +64,13 @@ def test_differences_csv_has_one_row_for_every_image_with_two_answers() -> None:
     assert [int(row["image"]) for row in table] == sorted(int(row["image"]) for row in table)
 
 
+def predictions_csv(*predictions: Prediction, top_k: int = 3) -> str:
+    lines = (files.prediction_csv(prediction, top_k) for prediction in predictions)
+    return files.predictions_csv_header(top_k) + "".join(lines)
+
+
 def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> None:
-    good, failed, short = rows(files.predictions_csv(predict_result()))
+    good, failed, short = rows(predictions_csv(*predict_result().predictions))
     assert (good["label_1"], float(good["probability_1"]), good["label_3"]) == ("cat", 0.8123, "deer")
     assert good["notices"] == "640×480 squeezed to 32×32"
     assert [row["strangeness"] for row in (good, failed, short)] == ["2.125", "", "9.3"]
@@ -75,17 +80,13 @@ def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> No
 
 def test_a_path_with_commas_quotes_and_newlines_survives_the_csv() -> None:
     path = 'a,"b"\nc.png'
-    failure = Prediction(path=path, error="no")
-    result = PredictResult(checkpoint="x", tta="none", precision="fp32", predictions=(failure,), pictures=1, failed=1)
-    assert rows(files.predictions_csv(result))[0]["path"] == path
+    assert rows(predictions_csv(Prediction(path=path, error="no")))[0]["path"] == path
 
 
 def test_a_file_name_that_is_not_unicode_can_be_written_as_utf8() -> None:
     prediction = Prediction(path="caf\udce9.png", guesses=(Guess(label="cat", probability=1.0),))
-    result = PredictResult(
-        checkpoint="x", tta="none", precision="fp32", predictions=(prediction,), pictures=1, failed=0
-    )
-    assert b"caf\\udce9.png" in files.predictions_csv(result).encode("utf-8")
+    assert b"caf\\udce9.png" in predictions_csv(prediction).encode("utf-8")
+    result = predict_result().model_copy(update={"predictions": (prediction,)})
     assert json.loads(files.to_json(result))["predictions"][0]["path"] == "caf\udce9.png"
 
 
