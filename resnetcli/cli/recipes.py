@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +13,14 @@ from pathlib import Path
 from resnetcli.config.base import DEFAULT_RECIPE
 from resnetcli.errors import UsageError
 from resnetcli.spelling import suggestion
+from resnetcli.untrusted import parse_json
+
+MAX_BYTES = 2**16
+"""Of a file of settings; the config.json of a run has 3,000. The time of a TOML parser grows with the square of a key's
+parts, and what it keeps of them too: 40 kB of `a.a.a` took 1.5 GB."""
+MAX_PARTS = 100
+"""Of all the keys in one line of TOML; ours have one."""
+_PART = re.compile(r"\.[ \t]*[^\s.]")
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,8 @@ def read_recipe(name: str) -> SettingsFile:
 
 def read_settings(path: Path, option: str) -> SettingsFile:
     """Read a TOML or (by its suffix) JSON file of flat settings. Raises UsageError with file and line."""
-    if path.is_dir() or path.is_char_device():
-        inside = path / "config.json"
-        hint = f"{option} {inside.as_posix()}" if inside.is_file() else "give a .toml or .json file"
-        raise UsageError(f"{option} {path}: not a file", hint)
     try:
-        text = path.read_text("utf-8-sig")
+        text = _read(path, option).decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"{option} {path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -79,9 +84,23 @@ def read_settings(path: Path, option: str) -> SettingsFile:
     return SettingsFile(str(path), _parse(text, f"{option} {path}", is_json=path.suffix == ".json"), text)
 
 
+def _read(path: Path, option: str) -> bytes:
+    """All of a file or, as a shell hands over what a command prints, a pipe. Raises UsageError, OSError, ValueError."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        inside = path / "config.json"
+        hint = f"{option} {inside.as_posix()}" if inside.is_file() else "give a .toml or .json file"
+        raise UsageError(f"{option} {path}: not a file", hint)
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{option} {path}: more than {MAX_BYTES:,} bytes, which no file of settings needs")
+    return data
+
+
 def _parse(text: str, label: str, *, is_json: bool) -> dict[str, object]:
     try:
-        values = json.loads(text) if is_json else tomllib.loads(text)
+        values = parse_json(text) if is_json else _parse_toml(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{label}: not valid JSON, line {error.lineno}: {error.msg}") from None
     except tomllib.TOMLDecodeError as error:
@@ -91,3 +110,11 @@ def _parse(text: str, label: str, *, is_json: bool) -> dict[str, object]:
     if not isinstance(values, dict):
         raise UsageError(f"{label}: must hold one JSON object of settings, not a {type(values).__name__}")
     return values
+
+
+def _parse_toml(text: str) -> dict[str, object]:
+    """Raises ValueError, also for keys of more parts than is cheap to follow."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(_PART.findall(line)) > MAX_PARTS:
+            raise ValueError(f"line {number} has more than {MAX_PARTS} dots, as no key of a setting")
+    return tomllib.loads(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_a_wrong_file_is_named_with_its_line(text: str, message: str, recipe: st
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"[1, 2]", "one JSON object"),
         (b"{", "not valid JSON, line 1"),
-        (b"[" * 100_000, "cannot be parsed"),
+        (b"[" * 60_000, "cannot be parsed"),
         (b"", "not valid JSON"),
     ],
 )
@@ -109,6 +110,42 @@ def test_a_file_that_is_no_settings_file_is_refused(content: bytes, message: str
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
         resolve_train(Given(), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("deep.toml", "a" + ".a" * 101 + " = 1\n", "line 1 has more than 100 dots"),
+        ("quoted.toml", 'epochs = 1\n"\u2028"' + ' . "\u2028"' * 101 + " = 1\n", "line 2 has more than 100 dots"),
+        ("header.toml", "[a" + ".a" * 20_000 + "]\n", "line 1 has more than 100 dots"),
+        ("long.toml", "# " + "x" * 2**16, "more than 65,536 bytes"),
+        ("long.json", '{"epochs":' + " " * 2**16 + "3}", "more than 65,536 bytes"),
+        ("lists.json", "[" * 60_000, "nested too deeply"),
+        ("twice.json", '{"epochs": 3, "lr": 0.1, "epochs": 30}', "the key 'epochs' is there twice"),
+    ],
+)
+def test_a_settings_file_that_would_be_costly_or_says_two_things_is_refused(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        resolve_train(Given(), Path(_write(tmp_path / name, text)))
+
+
+def test_dots_in_a_comment_and_in_a_path_are_no_parts_of_a_key(tmp_path: Path) -> None:
+    text = f"# {'.' * 200}\ncache_dir = '{'../' * 60}cache'\nepochs = 50 # e.g. as in {'etc. ' * 90}\n"
+    assert resolve_train(Given(), Path(_write(tmp_path / "c.toml", text)))[0].epochs == 50
+
+
+def test_a_device_as_config_is_refused_and_a_pipe_is_read_as_a_shell_gives_it() -> None:
+    with pytest.raises(UsageError, match="not a file"):
+        resolve_train(Given(), Path("/dev/zero"))
+    reader, writer = os.pipe()
+    os.write(writer, b"epochs = 50\n")
+    os.close(writer)
+    try:
+        assert resolve_train(Given(), Path(f"/dev/fd/{reader}"))[0].epochs == 50
+    finally:
+        os.close(reader)
 
 
 def test_a_folder_as_config_points_to_the_config_json_inside(tmp_path: Path) -> None:
