@@ -20,6 +20,7 @@ FLOOR = {
     "durable",
     "cpus",
     "untrusted",
+    "pickle_guard",
     "spelling",
     "surroundings",
 }
@@ -32,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "cpus": set(),
     "untrusted": set(),
     "spelling": set(),
+    "pickle_guard": set(),
     "config": set(),
     "results": set(),
     "events": {"results"},

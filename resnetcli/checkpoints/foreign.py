@@ -18,10 +18,11 @@ from torch import Tensor
 from resnetcli.checkpoints.format import FLOATS, MAX_FILE_BYTES, read_header
 from resnetcli.checkpoints.layouts import EXPECTED, described, is_projection, other_network
 from resnetcli.checkpoints.soundness import check_sound
-from resnetcli.checkpoints.vetting import Refused, vetted_copy
+from resnetcli.checkpoints.vetting import vetted_copy
 from resnetcli.checkpoints.wrappers import WeightSet, chosen, containers, joined, left_over, tensors_of, weight_sets
 from resnetcli.config.base import Shortcut
 from resnetcli.errors import CheckpointError
+from resnetcli.pickle_guard import Refused
 from resnetcli.untrusted import open_plain
 
 MAX_NUMBERS = 2**26

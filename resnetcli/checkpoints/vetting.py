@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import os
-import pickletools
 import re
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
+
+from resnetcli.pickle_guard import Refused, check_pickle
+from resnetcli.untrusted import open_plain
 
 ZIP_MAGIC = b"PK\x03\x04"
 """By these bytes at the start, and by nothing else, torch.load knows its zip format."""
@@ -21,9 +23,7 @@ MAX_BYTES = 2**30
 """Room for the larger variant with the states of an optimiser, in float64."""
 MAX_PICKLE_BYTES = 2**20
 """About ten times the pickle of the larger variant with the states of Adam; also of a zip file's directory."""
-MAX_OPCODES = 2**17
-MAX_SHARED = 100
-"""Uses of one container by several others; a state_dict has none."""
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_PICKLES = 5
 """Magic number, protocol, system, content, keys of the storages; their numbers follow."""
 
@@ -33,18 +33,12 @@ _NAMES = re.compile(
 )
 """What a checkpoint with the states of an optimiser and a schedule may call. None allocates by a number that it is
 given."""
-_CHEAP = re.compile(r"GLOBAL|.*UNICODE.*|.*STRING.*|.*INT.*|LONG.*|.*FLOAT.*|NONE|NEW(TRUE|FALSE)|EMPTY_TUPLE")
-"""Opcodes whose result may be used as often as one likes."""
-
-
-class Refused(Exception):
-    """Why, to be read after the name of the file and "it"."""
 
 
 def vetted_copy(path: Path) -> io.BytesIO:
     """The file in memory, as torch.load may read it: no more than was looked through. Raises Refused,
     OSError, and whatever a damaged file provokes."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise Refused(f"would need {size:,} bytes, more than any checkpoint of this network")
@@ -54,7 +48,7 @@ def vetted_copy(path: Path) -> io.BytesIO:
             return _copy_of_zip(file, size)
         pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
         for _ in range(LEGACY_PICKLES):
-            _vet(pickles)
+            check_pickle(pickles, _NAMES, known=MAGIC_NUMBER)
         file.seek(0)
         return io.BytesIO(file.read(size))
 
@@ -77,31 +71,10 @@ def _copy_of_zip(file: BinaryIO, size: int) -> io.BytesIO:
                 if entry.filename.lower().endswith(".pkl"):
                     if entry.file_size > MAX_PICKLE_BYTES:
                         raise Refused(f"has a pickle of {entry.file_size:,} bytes, more than a state_dict needs")
-                    _vet(io.BytesIO(archive.read(entry)))
+                    check_pickle(io.BytesIO(archive.read(entry)), _NAMES)
                 written.writestr(entry.filename, archive.read(entry))
     copy.seek(0)
     return copy
-
-
-def _vet(stream: io.BytesIO) -> None:
-    """Reads one pickle, to its end, without building anything. Raises Refused."""
-    memo: dict[object, bool] = {}
-    cheap, shared = True, 0
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if number > MAX_OPCODES:
-            raise Refused("has a pickle of more steps than a state_dict needs")
-        if opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
-            raise Refused(f"asks for {str(argument).replace(' ', '.')[:80]!r}, and nothing was executed")
-        if "PUT" in opcode.name:
-            memo[argument] = cheap
-            continue
-        if "GET" in opcode.name:
-            cheap = memo.get(argument, False)
-            shared += not cheap
-            if shared > MAX_SHARED:
-                raise Refused("has a pickle that uses the same objects again and again")
-        else:
-            cheap = _CHEAP.fullmatch(opcode.name) is not None
 
 
 class _Limited(io.RawIOBase):

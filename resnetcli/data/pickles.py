@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -17,24 +16,21 @@ import numpy as np
 
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.data.cifar10 import IMAGES_PER_BATCH, RECORD_BYTES, Records
+from resnetcli.pickle_guard import Refused, check_pickle
 
-MAX_MEMO = 1_000_000
-"""The official batches, of 10,000 labels and file names, stay below 10,100."""
-
-
-class _Refused(ValueError):
-    """Why, in our words; what pickle says of a damaged file still needs some."""
+MAX_NAME = 16
+"""Bytes in the name of a dtype."""
 
 
 def read_batch(data: bytes) -> Records:
     """Canonical records, `uint8[10000,3073]`, of one pickled batch; raises ValueError."""
     try:
-        _check_memo(data)
-        batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except _Refused:
+        check_pickle(io.BytesIO(data))
+        batch = _Unpickler(data).load()
+    except Refused:
         raise
     except Exception as error:  # a damaged pickle can fail with almost anything
-        raise ValueError(f"is no readable pickle ({type(error).__name__}: {error})") from error
+        raise ValueError(f"is no readable pickle ({type(error).__name__}: {str(error)[:200]})") from error
     if not isinstance(batch, dict):
         raise ValueError("is a pickle of something else than a CIFAR-10 batch")
     array, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
@@ -51,14 +47,6 @@ def read_batch(data: bytes) -> Records:
     records[:, 0] = labels
     records[:, 1:] = np.frombuffer(_pixels(array), np.uint8).reshape(records.shape[0], -1)
     return records
-
-
-def _check_memo(data: bytes) -> None:
-    """Refuses numbers of the memo that no batch has: for the number 2**28, five bytes, Python allocates 4 GB."""
-    numbers = (int(argument or 0) for opcode, argument, _ in pickletools.genops(data) if "PUT" in opcode.name)
-    largest = max(numbers, default=0)
-    if largest > MAX_MEMO:
-        raise _Refused(f"is hostile: it remembers an object by the number {largest}")
 
 
 def _pixels(array: object) -> bytes:
@@ -84,7 +72,7 @@ class _Dtype:
     """Stands in for numpy.dtype."""
 
     def __init__(self, name: object = None, *rest: object) -> None:
-        self.name = name.decode("ascii", "replace") if isinstance(name, bytes) else name
+        self.name = name.decode("ascii", "replace") if isinstance(name, bytes) and len(name) <= MAX_NAME else name
 
     def __setstate__(self, state: object) -> None:
         """Byte order and fields: a single byte has none."""
@@ -94,27 +82,34 @@ def _reconstruct(*args: object) -> _Array:
     return _Array()
 
 
-def _encode(text: object, encoding: object = None) -> bytes:
-    """Stands in for _codecs.encode, with which Python 3 writes bytes into old pickles."""
-    if not isinstance(text, str):
-        raise _Refused("is no CIFAR-10 batch: it encodes something that is no text")
-    return text.encode("latin-1")
-
-
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._left = len(data)
+
     _STAND_INS: ClassVar[dict[tuple[str, str], Callable[..., object]]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Dtype,
-        ("_codecs", "encode"): _encode,
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         try:
             return self._STAND_INS[module, name]
         except KeyError:
-            raise _Refused(f"is hostile: it asks for {module[:60]}.{name[:60]}, nothing was executed") from None
+            raise Refused(f"is hostile: it asks for {module[:60]}.{name[:60]}, nothing was executed") from None
+
+    def _encode(self, text: object, encoding: object = None) -> bytes:
+        """Stands in for _codecs.encode, with which Python 3 writes bytes into old pickles; each text is there once."""
+        if not isinstance(text, str):
+            raise Refused("is no CIFAR-10 batch: it encodes something that is no text")
+        self._left -= len(text)
+        if self._left < 0:
+            raise Refused("is hostile: it encodes the same text again and again")
+        return text.encode("latin-1")
 
     def persistent_load(self, pid: object) -> Any:
-        raise _Refused("is no CIFAR-10 batch: it refers to other files")
+        raise Refused("is no CIFAR-10 batch: it refers to other files")

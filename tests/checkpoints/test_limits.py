@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from resnetcli.checkpoints import format as format_
-from resnetcli.checkpoints import vetting
 from resnetcli.checkpoints.format import MAX_HEADER_BYTES, Manifest, ModelHeader, read_json
 from resnetcli.checkpoints.manager import LOCK_FILE, RunLock, check_not_in_use
-from resnetcli.checkpoints.vetting import MAX_BYTES, MAX_OPCODES, MAX_PICKLE_BYTES, Refused, vetted_copy
+from resnetcli.checkpoints.vetting import MAX_BYTES, MAX_PICKLE_BYTES, vetted_copy
 from resnetcli.errors import CheckpointError, RunInUseError
+from resnetcli.pickle_guard import MAX_OPCODES, MAX_SHARED, Refused
 from resnetcli.untrusted import MAX_ITEMS
 
 
@@ -68,7 +68,7 @@ def test_a_pickle_of_too_many_steps_is_refused(tmp_path):
 
 def test_a_container_that_is_used_again_and_again_is_refused(tmp_path):
     shared: list[int] = []
-    (tmp_path / "a.pt").write_bytes(pickle.dumps([shared] * (vetting.MAX_SHARED + 2), protocol=2))
+    (tmp_path / "a.pt").write_bytes(pickle.dumps([shared] * (MAX_SHARED + 2), protocol=2))
     with pytest.raises(Refused, match="again and again"):
         vetted_copy(tmp_path / "a.pt")
 

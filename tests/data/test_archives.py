@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +205,33 @@ def test_batches_that_were_saved_again_by_python_3_are_read(
 def test_a_pickle_of_something_else_is_refused(batch: object, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         pickles.read_batch(pickle.dumps(batch, 2))
+
+
+LONG_TEXT = b"X\x00\x00\x10\x00" + b"x" * 2**20 + b"q\x02"
+WORK = {
+    "empty containers": (b"}" * 1_000_000 + b".", "more steps than the 131,072"),
+    "keys of one hash": (pickle.dumps(dict.fromkeys((i * (2**61 - 1) for i in range(200)), 0), 2)[2:], "8 bytes"),
+    "one text encoded again and again": (
+        b"c_codecs\nencode\nq\x01" + LONG_TEXT + b"U\x06latin1q\x03(" + b"h\x01h\x02h\x03\x86R" * 100 + b"t.",
+        "the same text again and again",
+    ),
+    "one name of many dtypes": (
+        b"cnumpy\ndtype\nq\x01" + LONG_TEXT.replace(b"X", b"T", 1) + b"(" + b"h\x01h\x02\x85R" * 100 + b"t.",
+        "something else",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_pickle_gets_no_more_memory_than_a_few_times_its_size(name: str) -> None:
+    data, said = WORK[name]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=said):
+            pickles.read_batch(b"\x80\x02" + data)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x02}(", b"garbage", b"\x80\x02cposix\nsystem\n.", b"Pid\n."])

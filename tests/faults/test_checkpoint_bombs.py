@@ -114,6 +114,8 @@ def bombs() -> dict[str, bytes]:
         "tensor.ckpt": zipped(Call("torch", "FloatTensor", 2**34).bytes(2)),
         "again-and-again-zip.ckpt": zipped(again_and_again()),
         "again-and-again-legacy.ckpt": legacy(again_and_again()),
+        "one-hash.ckpt": zipped(pickle.dumps(dict.fromkeys((i * (2**61 - 1) for i in range(20_000)), 0), 2)),
+        "one-hash-legacy.ckpt": legacy(pickle.dumps(dict.fromkeys((i * (2**61 - 1) for i in range(20_000)), 0), 2)),
         "steps.ckpt": zipped(b"\x80\x02" + b"N0" * 500_000 + b"N."),
         "steps-legacy.ckpt": legacy(b"\x80\x02" + b"N0" * 20_000_000 + b"N."),
         "memo.ckpt": zipped(b"\x80\x02Nr\xff\xff\xff\xffr\xff\xff\xff\x7f."),

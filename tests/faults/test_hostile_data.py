@@ -229,6 +229,8 @@ def hostile_pickles() -> dict[str, bytes]:
         "a greater one": b"\x80\x02Nr\xff\xff\xff\x7f.",
         "one in text": b"Np4294967295\n.",
         "long bytes": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
+        "empty containers": b"\x80\x02" + b"}" * 1_000_000 + b".",
+        "keys of one hash": pickle.dumps(dict.fromkeys((i * (2**61 - 1) for i in range(200)), 0), 2),
         "a long integer": b"\x80\x02\x8b\xff\xff\xff\x7f.",
         "a frame": b"\x80\x04\x95" + b"\xff" * 8 + b".",
         "no array": start + pixels + b"u.",
