@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnetcli.results.train import EpochRow
+from resnetcli.results.train import CurveNotes, EpochRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,15 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class RunHistory:
+    """Just before `RunStarted`: the epochs that were done before, and what must be known to draw them."""
+
+    run_dir: Path
+    history: tuple[EpochRow, ...]
+    notes: CurveNotes
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """One optimiser step. `step` counts from 1 inside `epoch` (from 1); means are over the epoch so far."""
 
@@ -70,7 +79,7 @@ class CheckpointSaved:
     seconds: float
 
 
-Event = Notice | Progress | RunStarted | StepDone | EpochDone | CheckpointSaved
+Event = Notice | Progress | RunHistory | RunStarted | StepDone | EpochDone | CheckpointSaved
 OnEvent = Callable[[Event], None]
 
 

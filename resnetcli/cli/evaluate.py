@@ -7,7 +7,7 @@ import sys
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
-from resnetcli.cli.report_files import deliver, make_folder, write_evaluation
+from resnetcli.cli.report_files import deliver, make_folder, write_curves_of, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
@@ -22,6 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
         "resnetcli evaluate",
         "resnetcli evaluate runs/fast-1",
         "resnetcli evaluate runs/fast-1 --split val --tta flip",
+        "resnetcli evaluate runs/fast-1 --output runs/fast-1/report --save-plots",
         "resnetcli evaluate resnet50_epoch285.ckpt --output report --save-plots",
         "resnetcli evaluate runs/fast-1 --json | jq .scores.top1",
     )
@@ -42,7 +43,10 @@ def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     def write(result: EvaluateResult) -> EvaluateResult:
         if folder is None:
             return result
-        return write_evaluation(result, folder, tables=config.output is not None, plots=config.save_plots)
+        written = write_evaluation(result, folder, tables=config.output is not None, plots=config.save_plots)
+        if not config.save_plots:
+            return written
+        return written.model_copy(update={"files": (*written.files, *write_curves_of(config.checkpoint, folder))})
 
     deliver(result, write, lambda written: report(written, as_json))
 

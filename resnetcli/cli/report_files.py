@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import typer
 
+from resnetcli.cli.curves import HISTORY
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.errors import StorageError, UsageError
 from resnetcli.events import Notice
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import EvaluateResult
-from resnetcli.results.train import TrainResult
+from resnetcli.results.train import CurveNotes, EpochRow, TrainResult
 
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")
@@ -116,18 +117,32 @@ def write_comparison(result: CompareResult, folder: Path) -> CompareResult:
     return result.model_copy(update={"files": write_report(folder, contents)})
 
 
-def write_training(result: TrainResult) -> TrainResult:
-    """Write `report/` into the run directory: curves, and what the closing measurement found."""
+def write_training(result: TrainResult, *, curves: bool = True) -> TrainResult:
+    """Write `report/` into the run directory: curves, unless they were refused before, and what the closing measurement
+    found."""
     folder = Path(result.run_dir) / "report"
     if result.history:
-        from resnetcli.reporting.plots import history_png
-        from resnetcli.services.reports import write_report
-
-        name = "history.png"
-        write_report(folder, {name: drawn(name, partial(history_png, result.history, result.notes))})
+        _write_curves(folder, result.history, result.notes, draw=curves)
     if result.measured is None:
         return result
     return result.model_copy(update={"measured": write_evaluation(result.measured, folder, tables=True, plots=True)})
+
+
+def write_curves_of(checkpoint: str, folder: Path) -> tuple[str, ...]:
+    """Write the curves of the run that `checkpoint` names, if it is one, into `folder`, unless there are some."""
+    from resnetcli.services.history import read_history
+
+    known = None if (folder / HISTORY).exists() else read_history(Path(checkpoint))
+    return () if known is None else _write_curves(folder, *known)
+
+
+def _write_curves(
+    folder: Path, history: Sequence[EpochRow], notes: CurveNotes, *, draw: bool = True
+) -> tuple[str, ...]:
+    from resnetcli.reporting.plots import history_png
+    from resnetcli.services.reports import write_report
+
+    return write_report(folder, {HISTORY: drawn(HISTORY, partial(history_png, history, notes)) if draw else None})
 
 
 def _free_folder() -> Path:

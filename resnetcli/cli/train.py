@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
+from resnetcli.cli.curves import keeping_curves
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
 from resnetcli.cli.recipes import default_recipe, read_recipe
 from resnetcli.cli.report_files import deliver, write_training
@@ -107,8 +109,8 @@ def train(
             return
         from resnetcli.services import train as service
 
-        with session.observed() as on_event:
-            result = service.resume(resume, overrides, stop=session.stop, on_event=on_event, extend=extension)
+        with session.observed() as on_event, keeping_curves(on_event) as curves:
+            result = service.resume(resume, overrides, stop=session.stop, on_event=curves, extend=extension)
     else:
         if extend is not None:
             if from_flag(ctx, "extend"):
@@ -134,9 +136,10 @@ def train(
         check_output_dir(config.output_dir)
         from resnetcli.services import train as service
 
-        with session.observed() as on_event:
-            result = service.train(config, stop=session.stop, on_event=on_event)
-    deliver(result, write_training, lambda written: report(written, as_json))
+        with session.observed() as on_event, keeping_curves(on_event) as curves:
+            result = service.train(config, stop=session.stop, on_event=curves)
+    write = partial(write_training, curves=not curves.refused)
+    deliver(result, write, lambda written: report(written, as_json))
 
 
 def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[str]:

@@ -75,7 +75,8 @@ class EvaluateConfig(InferenceOptions, DataOptions):
     )
     save_plots: bool = option(
         False,
-        "Also draw confusion matrix and calibration as PNG files, into --output, else into ./report.",
+        "Also draw confusion matrix, calibration and the curves of a run as PNG files, into --output, else into "
+        "./report.",
         panel="Output",
     )
 

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.format import TRAINER_FILE, TrainerHeader, read_json, read_own_header
+from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
 from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.sizes import small_epochs
+from resnetcli.errors import CheckpointError
 from resnetcli.results.train import CurveNotes, EpochRow
 
 
@@ -24,6 +27,19 @@ def write_history(run_dir: Path, history: Sequence[EpochRow]) -> None:
     storage.write_file(run_dir / "metrics.csv", table.getvalue().encode())
     lines = "".join(row.model_dump_json() + "\n" for row in history)
     storage.write_file(run_dir / "metrics.jsonl", lines.encode())
+
+
+def read_history(run_dir: Path) -> tuple[tuple[EpochRow, ...], CurveNotes] | None:
+    """The epochs that a run has done, by its newest checkpoint that can be read, and what must be known beside them;
+    None where it has done none."""
+    for folder in reversed(step_folders(run_dir)):
+        try:
+            position = read_own_header(folder / TRAINER_FILE, TrainerHeader)
+            config = read_json(run_dir / CONFIG_FILE, TrainConfig)
+        except (CheckpointError, OSError):
+            continue
+        return (position.history, curve_notes(run_dir, config)) if position.history else None
+    return None
 
 
 def curve_notes(run_dir: Path, config: TrainConfig) -> CurveNotes:

@@ -29,7 +29,7 @@ from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.errors import CheckpointError, DivergedError
-from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunStarted
+from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunHistory, RunStarted
 from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
 from resnetcli.results.train import TrainResult
@@ -167,6 +167,8 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     if trainer.position.epoch >= setup.config.epochs:
         more = "with --epochs and --extend it would go on"
         on_event(Notice(f"{run_dir} has finished its {setup.config.epochs} epochs: it is measured again ({more})"))
+    notes = curve_notes(run_dir, setup.config)
+    on_event(RunHistory(run_dir, tuple(trainer.position.history), notes))
     on_event(_started(setup, run_dir))
     _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)
@@ -203,7 +205,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
         train_seconds=position.total_seconds + position.seconds,
         history=tuple(position.history),
         measured=measured,
-        notes=curve_notes(run_dir, setup.config),
+        notes=notes,
     )
 
 
