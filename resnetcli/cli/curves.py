@@ -12,7 +12,7 @@ from resnetcli.results.train import EpochRow
 
 PAUSES = 20
 """A drawing is followed by a pause of so many times what it took: it costs a run 5 % at most, also where an epoch takes
-only seconds."""
+only seconds. On an AVX2 CPU it takes 0.65 s, the first one 1.65 s with the import of matplotlib (CPU time)."""
 HISTORY = "history.png"
 
 
