@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import io
+import logging
 import os
 import re
 import shlex
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from resnetcli.config.base import IMAGE_SIZE
-from resnetcli.data import piped
+from resnetcli.data import claims, headers, piped
+from resnetcli.data.colours import to_rgb
 from resnetcli.errors import DataError, ResnetCliError
 from resnetcli.results.predict import NoticeKind
 
@@ -47,13 +49,6 @@ FORMATS = (
 """Decoders that may be used. Not among them: EPS, for which Pillow starts Ghostscript on the file's own program."""
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-MAX_PIXELS = 64_000_000
-
-LARGE_PIXELS = 16_000_000
-"""Pictures above this are decoded one at a time, however many threads there are: the largest, with transparency, needs
-1.2 GB on the way (8,000 by 8,000, grey with transparency)."""
-_ONE_LARGE_AT_A_TIME = threading.Lock()
 
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
@@ -137,10 +132,29 @@ def find(
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Inside, warnings of damaged metadata and large pictures are not shown. For the whole process, so it is entered
-    once, around all threads, and not for each picture."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
+    """Inside, warnings of damaged metadata and large pictures are not shown, nor what Pillow logs and libtiff prints.
+    For the whole process, so it is entered once, around all threads, and not for each picture."""
+    nowhere, log = logging.NullHandler(), logging.getLogger("PIL")
+    log.addHandler(nowhere)  # or Python would print what no handler takes
+    before = _on_libtiff_error(None)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.removeHandler(nowhere)
+        _on_libtiff_error(before)
+
+
+def _on_libtiff_error(handler: int | None) -> int | None:
+    """Sets libtiff's handler of errors, by default one that prints to stderr, and returns the one before. Through
+    Pillow's own library, which leads to the libtiff that it uses; does nothing where that is linked in statically."""
+    try:
+        set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler  # type: ignore[attr-defined]
+    except (OSError, AttributeError):
+        return None
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before: int | None = set_handler(handler)
+    return before
 
 
 def decode(path: str | Path, size: int = IMAGE_SIZE, data: bytes | None = None) -> Decoded:
@@ -148,50 +162,58 @@ def decode(path: str | Path, size: int = IMAGE_SIZE, data: bytes | None = None) 
 
     With `data`, which are the bytes of the picture, `path` is only its name in messages.
 
-    Raises DataError, which names `path`. Threads may call it side by side; `quiet_decoders` around them hides what
-    decoders warn of.
+    Raises DataError, which names `path`. Threads may call it side by side and wait for each other where their pictures
+    would take too much memory together; `quiet_decoders` around them hides what decoders warn of.
     """
     try:
         if data is None and not Path(path).is_file():
             raise DataError(f"{path}: no such file" if not Path(path).exists() else f"{path}: not a regular file")
-        with Image.open(path if data is None else io.BytesIO(data), formats=_formats()) as image, _turn(image):
-            return _decode(image, size)
+        with Path(path).open("rb") if data is None else io.BytesIO(data) as file:
+            return _from_file(file, size)
     except ResnetCliError:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image in a known format (PNG, JPEG, WebP, GIF, BMP, TIFF, …)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from error
+        raise DataError(f"{path}: more than {headers.MAX_PIXELS // 10**6} megapixels") from error
     except Exception as error:  # decoders meet damaged files with almost any exception
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded: {reason}") from error
 
 
-def _turn(image: Image.Image) -> AbstractContextManager[object]:
-    return _ONE_LARGE_AT_A_TIME if image.width * image.height > LARGE_PIXELS else nullcontext()
+def _from_file(file: BinaryIO, size: int) -> Decoded:
+    length = file.seek(0, os.SEEK_END)
+    header = headers.check_file(file, length)
+    file.seek(0)
+    with Image.open(file, formats=_formats()) as image:
+        width, height = image.size
+        headers.check_pixels(width, height)
+        if min(width, height) >= 16 * size:
+            image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
+        with claims.memory(claims.memory_of(image, width * height, header, length)):
+            return _decode(image, width, height, size)
 
 
-def _decode(image: Image.Image, size: int) -> Decoded:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
+def _decode(image: Image.Image, width: int, height: int, size: int) -> Decoded:
+    """`width` and `height` are those that the picture had before its decoder was told to reduce it."""
     noted: dict[NoticeKind, str] = {}
     # a phone's MPO holds its picture first and a depth map or a preview behind it
     if image.format != "MPO" and getattr(image, "is_animated", False):
         noted["first_frame"] = "animated or of several pages: the first was taken"
-    if min(width, height) >= 16 * size:
-        image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
     image.load()
-    if image.width * image.height > MAX_PIXELS:  # an ICO file can hold a larger picture than it says
-        raise ValueError(f"{image.width}×{image.height} is more than {MAX_PIXELS // 10**6} megapixels")
+    headers.check_pixels(image.width, image.height)
     try:
+        if len(image.info.get("exif") or b"") > headers.MAX_EXIF:  # of PNG, WebP and AVIF
+            raise ValueError("too much to be read")
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # as with damaged pixels; these are whole
         orientation = 1
         noted["metadata"] = "its EXIF data are damaged and were ignored"
-    picture, notice = _to_rgb(image)
+    picture, notice = to_rgb(image)
     if notice:
         noted["colours"] = notice
+    if picture is not image:
+        image.close()  # its pixels are not needed twice
     if orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[orientation])
         noted["upright"] = f"turned upright (EXIF orientation {orientation})"
@@ -211,51 +233,6 @@ def _square(picture: Image.Image, size: int) -> Image.Image:
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     box = (left, top, left + side, top + side)
     return picture.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=4.0)
-
-
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
-    """The same pixels in RGB, and what was lost or assumed."""
-    mode = image.mode
-    if mode == "RGB" and not image.has_transparency_data:
-        return image, ""
-    if mode.startswith(("I", "F")):
-        return _from_deep(image)
-    if image.has_transparency_data or mode in ("La", "RGBa"):
-        straight = image  # a convert to the same mode is a copy, of 256 MB for the largest
-        for to in ({"La": "LA", "RGBa": "RGBA"}.get(mode, mode), "RGBA"):
-            straight = straight if straight.mode == to else straight.convert(to)
-        white = Image.new("RGBA", image.size, "white")
-        opaque = straight.getchannel("A").getextrema() == (255, 255)
-        notice = "" if opaque else "transparency was put on white"
-        return Image.alpha_composite(white, straight).convert("RGB"), notice
-    if mode == "LAB":
-        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        converted = ImageCms.applyTransform(image, to_srgb)
-        assert converted is not None
-        return converted, "converted from LAB"
-    names = {"1": "black and white", "L": "grey"}
-    return image.convert("RGB"), "" if mode == "P" else f"converted from {names.get(mode, mode)}"
-
-
-def _from_deep(image: Image.Image) -> tuple[Image.Image, str]:
-    """Grey of 16 or 32 bits or of floats to 8 bits; Pillow's own conversion clips it to white."""
-    values = np.asarray(image).reshape(-1)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite((low, high)).all():  # one NaN makes both NaN
-        raise ValueError("it has values that are not finite")
-    if image.mode.startswith("I") and low >= 0 and high <= 65535:
-        low, high, notice = 0.0, 65535.0, "16-bit grey reduced to 8 bits"
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        low, high, notice = 0.0, 1.0, "float grey, 0 to 1, reduced to 8 bits"
-    elif image.mode == "F" and low >= 0 and high <= 255:
-        low, high, notice = 0.0, 255.0, "float grey, 0 to 255, reduced to 8 bits"
-    else:
-        notice = f"grey from {low:g} to {high:g} stretched to 8 bits"
-    grey = np.empty(len(values), np.uint8)
-    for start in range(0, len(values), 2**20):  # of 64 megapixels in float64, all at once, there were 2 GB
-        part = values[start : start + 2**20].astype(np.float64)
-        grey[start : start + 2**20] = np.rint((part - low) * (255.0 / max(high - low, 1e-300)))
-    return Image.fromarray(grey.reshape(image.height, image.width)).convert("RGB"), notice
 
 
 def _formats() -> list[str]:
