@@ -7,7 +7,10 @@ from rich.text import Text
 
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import figures_grid, simple_table
-from resnetcli.results.data import DataResult
+from resnetcli.results.data import DataResult, DataShowResult
+
+INDICES_SHOWN = 8
+"""Of each class; JSON has all of them."""
 
 
 def data_table(result: DataResult) -> Group:
@@ -44,6 +47,24 @@ def data_table(result: DataResult) -> Group:
             table.add_row(Text(name), text.count(images))
         parts += [Text(), table]
     return Group(*parts)
+
+
+def images_by_class(result: DataShowResult) -> Group:
+    """What `data show` says where it cannot draw: how many images of each class, and which ones."""
+    places: dict[str, list[int]] = {}
+    for label, index in zip(result.labels, result.indices, strict=True):
+        places.setdefault(label, []).append(index)
+    table = simple_table()
+    table.add_column("class", overflow="fold")
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("places in the split", overflow="fold")
+    for label, indices in places.items():
+        shown = [*map(str, indices[:INDICES_SHOWN]), *(["…"] if len(indices) > INDICES_SHOWN else [])]
+        table.add_row(Text(label), text.count(len(indices)), ", ".join(shown))
+    if result.written is not None:
+        return Group(table)
+    hint = "Pictures need a terminal with 256 colours and UTF-8; --output FILE.png writes them to a file."
+    return Group(table, Text(hint, style="dim"))
 
 
 def _channels(values: tuple[float, float, float]) -> str:

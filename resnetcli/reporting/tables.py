@@ -12,6 +12,7 @@ from resnetcli.reporting.bench_view import bench_report as bench
 from resnetcli.reporting.checkpoints_view import checkpoints_table as checkpoints
 from resnetcli.reporting.compare_view import comparison
 from resnetcli.reporting.data_view import data_table as data
+from resnetcli.reporting.data_view import images_by_class
 from resnetcli.reporting.inspect_view import inspect_tree as network
 from resnetcli.reporting.predict_view import PredictionsTable as predictions
 from resnetcli.reporting.scores_view import evaluation
@@ -36,7 +37,6 @@ __all__ = [
 
 def images(result: DataShowResult, pixels: Sequence[Any]) -> Group:
     """The answer of `data show`; `pixels`: uint8[N][32][32][3], an array or nested sequences."""
-    written = [Text(f"wrote {result.written}")] if result.written is not None else []
-    return Group(
-        Text(f"{result.data}, {result.split} split", style="bold"), Thumbnails(pixels, result.labels), *written
-    )
+    title = Text(f"{result.data}, {result.split} split", style="bold")
+    drawn = Thumbnails(pixels, result.labels, instead=images_by_class(result))
+    return Group(title, drawn, *([Text(f"wrote {result.written}")] if result.written is not None else []))

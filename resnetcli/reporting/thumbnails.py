@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.color import Color
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.style import Style
 from rich.text import Text
 
@@ -20,20 +20,23 @@ GAP = 2
 class Thumbnails:
     """A grid of images: uint8[N][32][32][3] (an array or nested sequences), each over its class name.
 
-    `pixels` is the side that they are drawn with, 16 or 32; None decides by their number.
+    `pixels` is the side that they are drawn with, 16 or 32; None decides by their number. Where nothing can be drawn,
+    for want of a terminal, colours or letters, `instead` is shown.
     """
 
-    def __init__(self, images: Sequence[Any], names: Sequence[str], pixels: int | None = None) -> None:
+    def __init__(
+        self, images: Sequence[Any], names: Sequence[str], pixels: int | None = None, *, instead: RenderableType
+    ) -> None:
         if len(images) != len(names):
             raise ValueError(f"{len(images)} images but {len(names)} names")
+        self.instead = instead
         self.images = images
         self.names = names
         self.pixels = pixels or (LARGE if len(images) <= MOST_LARGE else SMALL)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if console.no_color or options.ascii_only or console.color_system not in ("256", "truecolor"):
-            yield Text("Pictures need a terminal with 256 colours and UTF-8; --output FILE.png writes them to a file.")
-            yield Text(", ".join(self.names), style="dim")
+            yield self.instead
             return
         columns = max(1, (options.max_width + GAP) // (self.pixels + GAP))
         for start in range(0, len(self.images), columns):
