@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """Measure a checkpoint: accuracy by class, confusions, calibration."""
     if "checkpoint" not in given:
-        say_pretrained(session_of(ctx), "resnetcli evaluate {}")
+        say_pretrained(session_of(ctx))
     config = resolve(EvaluateConfig, given)
     folder = make_folder(config)
 

@@ -39,7 +39,7 @@ def inspect(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     elif "checkpoint" in given.flags:
         given = given.without(["shortcut"])  # exported for other commands
     elif "checkpoint" not in given and "shortcut" not in given:
-        say_pretrained(session_of(ctx), "resnetcli inspect {}")
+        say_pretrained(session_of(ctx))
     config = resolve(InspectConfig, given)
 
     from resnetcli.services import inspect as service

@@ -35,7 +35,7 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     if "paths" not in given:
         raise UsageError("no picture given", "resnetcli predict photo.jpg; - reads paths or a picture from stdin")
     if "checkpoint" not in given:
-        say_pretrained(session_of(ctx), f"resnetcli predict {given.words('paths')} --checkpoint {{}}")
+        say_pretrained(session_of(ctx), "--checkpoint")
     config = resolve(PredictConfig, given)
     if config.null and "-" not in config.paths and "null" in given.flags:
         raise UsageError("--null is about a list on stdin, and none is read", "name - among the paths")

@@ -43,8 +43,7 @@ class Given:
 
     def words(self, name: str) -> str:
         """The value as it could be typed again."""
-        value = self.get(name)
-        return shlex.join(map(str, value)) if isinstance(value, list) else shlex.quote(str(value))
+        return shlex.quote(str(self.get(name)))
 
     def without(self, names: Iterable[str]) -> Given:
         dropped = set(names)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import time
 from pathlib import Path
 
 from resnetcli.cli.session import Session
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.train import TrainConfig
 from resnetcli.events import Notice
+
+RECENT_SECONDS = 24 * 3600
+"""So long after its last checkpoint a run may be what is meant by a command that names none."""
 
 
 def run_directories(folder: Path | None = None) -> list[Path]:
@@ -41,10 +47,20 @@ def newest_run() -> str | None:
     return runs[0].as_posix() if runs else None
 
 
-def say_pretrained(session: Session, usage: str) -> None:
-    """Where no checkpoint was given although there is a run, say what is taken; `usage` holds {} where a name goes."""
+def say_pretrained(session: Session, option: str = "") -> None:
+    """Where no checkpoint was given, tell a person who may mean the run that was just made what is taken; `option` is
+    what the command wants before a checkpoint.
+
+    Not at every call: results name their checkpoint, a script knows what it calls, and `RECENT_SECONDS` after its last
+    checkpoint a run is no longer the one that was just made.
+    """
     newest = newest_run()
-    if newest is not None:
-        session.notify(
-            Notice(f"no checkpoint given: {PRETRAINED} is taken; for the newest run here: {usage.format(newest)}")
-        )
+    if newest is None or not sys.stderr.isatty():
+        return
+    try:
+        saved = max(path.stat().st_mtime for path in Path(newest, "checkpoints").glob("step-*"))
+    except (OSError, ValueError):  # none yet, or gone
+        return
+    if time.time() - saved < RECENT_SECONDS:
+        add = f"{option} {shlex.quote(newest)}".strip()
+        session.notify(Notice(f"no checkpoint given: {PRETRAINED} is taken; add {add} for the newest run here"))

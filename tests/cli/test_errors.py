@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from resnetcli.cli.failures import BROKEN_PIPE, explain, fail, wants_json
+from resnetcli.cli.runs import RECENT_SECONDS
 from resnetcli.cli.session import Session
 from resnetcli.errors import Interrupted, ResnetCliError, StorageError
 
@@ -195,16 +197,32 @@ def test_the_hint_names_the_newest_run(cli: Cli, tmp_path: Path) -> None:
         os.utime(tmp_path / "runs" / name, (1e9 - age, 1e9 - age))
     assert "resnetcli compare runs/fast-1 pretrained" in cli("compare").err
     assert "resnetcli compare pretrained runs/fast-1" in cli("compare", "pretrained").err
-    taken = "no checkpoint given: pretrained is taken; for the newest run here: resnetcli"
-    assert f"{taken} evaluate runs/fast-1" in cli("evaluate", "--split", "tset").err
-    assert f"{taken} predict 'a b.png' --checkpoint runs/fast-1" in cli("predict", "a b.png", "--top-k", "0").err
-    assert f"{taken} inspect runs/fast-1" in cli("inspect", "--depth", "0").err
+
+
+@pytest.mark.parametrize(
+    ("line", "added"),
+    [
+        ("evaluate --split tset", "add 'runs/my run' for"),
+        ("predict a.png --tta flip --top-k 0", "add --checkpoint 'runs/my run' for"),
+        ("inspect --depth 0", "add 'runs/my run' for"),
+    ],
+)
+def test_who_has_just_trained_is_told_what_is_taken_and_what_to_add(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, added: str
+) -> None:
+    step = tmp_path / "runs" / "my run" / "checkpoints" / "step-0000001"
+    step.mkdir(parents=True)
+    taken = "no checkpoint given: pretrained is taken"
+    assert taken not in cli(*line.split()).err  # a script knows what it calls
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert f"{taken}; {added} the newest run here" in cli(*line.split()).err
+    assert taken not in cli(*line.split(), "--quiet").err
     assert taken not in cli("inspect", "--depth", "0", "--shortcut", "identity").err
-
-
-def test_without_a_run_nothing_is_said_of_the_weights_that_are_taken(cli: Cli) -> None:
-    for line in ("evaluate --split tset", "predict a.png --top-k 0", "inspect --depth 0"):
-        assert "no checkpoint given" not in cli(*line.split()).err
+    yesterday = time.time() - RECENT_SECONDS - 60
+    os.utime(step, (yesterday, yesterday))
+    assert taken not in cli(*line.split()).err
+    step.rmdir()
+    assert taken not in cli(*line.split()).err
 
 
 def test_damaged_packaged_weights_are_a_checkpoint_error(
