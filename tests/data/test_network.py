@@ -3,7 +3,9 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -174,7 +176,7 @@ def test_npm_packs_in_the_folder_with_no_stdin_and_no_scripts(tmp_path: Path, mo
     fake_npm(tmp_path / "bin", monkeypatch, script)
     tarball = network.npm_pack("a@1", tmp_path / "npm", ignore)
     assert tarball == tmp_path / "npm" / "a-1.tgz"
-    assert tarball.read_text().startswith("pack a@1 --ignore-scripts")
+    assert tarball.read_text().startswith("pack a@1 --workspaces=false --ignore-scripts")
     assert tarball.read_text().endswith("''")
 
 
@@ -234,3 +236,113 @@ def test_a_machine_without_npm_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match="npm is not on the PATH"):
         network.npm_pack("a@1", tmp_path / "npm", ignore)
+
+
+def test_an_npm_of_the_current_folder_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path / "bin", monkeypatch, "pathlib.Path('a-1.tgz').touch()")
+    monkeypatch.chdir(tmp_path / "bin")
+    monkeypatch.setenv("PATH", os.pathsep.join((".", "", "../bin")))
+    with pytest.raises(DataError, match="npm is not on the PATH"):
+        network.npm_pack("a@1", tmp_path / "npm", ignore)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("request to https://me:secret@mirror.example/a failed", "request to https://***@mirror.example/a failed"),
+        ("//mirror.example/:_authToken=abc", "//mirror.example/:_authToken***"),
+        ("invalid _password = 'abc' in config", "invalid _password*** in config"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("GET https://mirror.example/a?token=abc&x=1", "GET https://mirror.example/a?***&***"),
+        ("401 for npm_0123456789abcdef", "401 for ***"),
+        ("host hunter2-hunter2.mirror.example not found", "host ***.mirror.example not found"),
+        ("404 Not Found - GET https://mirror.example/a - Not found",) * 2,
+    ],
+)
+def test_nothing_secret_of_what_npm_said_is_shown(said: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_TOKEN", "hunter2-hunter2")
+    assert network.without_secrets(said) == shown
+
+
+def is_alive(pid: int) -> bool:
+    """Also of a process that ended and was not waited for, which is dead."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat")
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_nothing_of_npm_outlives_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import os, subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path('pids.new').write_text(f'{os.getpid()} {child.pid}')\n"
+        "pathlib.Path('pids.new').rename('pids')\n"
+        "time.sleep(600)"
+    )
+    fake_npm(tmp_path / "bin", monkeypatch, script)
+    pids = tmp_path / "npm" / "pids"
+    ours = "from pathlib import Path; from resnetcli.data import network; from resnetcli.events import ignore; "
+    ours += f"network.npm_pack('a@1', Path({str(tmp_path / 'npm')!r}), ignore)"
+    with subprocess.Popen([sys.executable, "-c", ours]) as process:
+        while not pids.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    until = time.monotonic() + 60  # only a failure takes that long
+    while any(alive := [pid for pid in map(int, pids.read_text().split()) if is_alive(pid)]):
+        assert time.monotonic() < until, alive
+        time.sleep(0.05)
+
+
+class Registry(http.server.ThreadingHTTPServer):
+    """Knows no package, and keeps who asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.tokens: list[str | None] = []
+
+
+class Asked(http.server.BaseHTTPRequestHandler):
+    server: Registry
+
+    def do_GET(self) -> None:
+        self.server.tokens.append(self.headers.get("Authorization"))
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
+        pass
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm here")
+def test_npm_obeys_the_users_configuration_and_none_above_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder above claims all below it for its workspaces, so that its .npmrc would count for them, too."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SOME_TOKEN", "not-for-others")
+    for name in [name for name in os.environ if name.lower().startswith("npm_config_")]:
+        monkeypatch.delenv(name)
+    project = tmp_path / "project"
+    folder = project / "cache" / "downloads" / "npm"
+    for path in (tmp_path / "home", project):
+        path.mkdir()
+    (project / "package.json").write_text('{"name": "x", "version": "1.0.0", "workspaces": ["cache/**"]}')
+    with Registry() as theirs, Registry() as mirror:
+        threads = [threading.Thread(target=one.serve_forever, args=(0.01,)) for one in (theirs, mirror)]
+        for thread in threads:
+            thread.start()
+        for registry, path, token in ((theirs, project, "${SOME_TOKEN}"), (mirror, tmp_path / "home", "of-the-user")):
+            place = f"//127.0.0.1:{registry.server_port}/"
+            (path / ".npmrc").write_text(f"registry=http:{place}\n{place}:_authToken={token}\n")
+        with pytest.raises(DataError, match="E404") as caught:
+            network.npm_pack("no-such-package@1.0.0", folder, ignore)
+        for registry, thread in zip((theirs, mirror), threads, strict=True):
+            registry.shutdown()
+            thread.join()
+    assert theirs.tokens == []
+    assert set(mirror.tokens) == {"Bearer of-the-user"}
+    assert "of-the-user" not in caught.value.message
