@@ -7,6 +7,7 @@ log it after every single one (`tests/faults/operations.py`).
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -15,6 +16,7 @@ def write_synced(path: Path, *parts: bytes | memoryview) -> None:
     there."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
+        _lock(descriptor)
         for part in parts:
             rest = memoryview(part).cast("B")
             while rest:  # a disk that fills up, and a size limit, take a part of it before they refuse
@@ -22,6 +24,34 @@ def write_synced(path: Path, *parts: bytes | memoryview) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody writes the file `path` any more: the lock on it went with its writer. False where the file system
+    has no locks. Windows has none of this kind, and does not let go of a file that is being written."""
+    if os.name == "nt":
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks an open file until it is closed, or its process is gone."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def make_folder(path: Path, *, parents: bool = False) -> None:

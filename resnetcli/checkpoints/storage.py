@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,21 +19,44 @@ from resnetcli import durable
 from resnetcli.errors import StorageError
 
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+LONGEST_NAME = 200
+"""Bytes of a file's own name in its temporary ones; file systems take 255 in all."""
+WRITE_ATTEMPTS = 3
 
 
 def write_file(path: Path, data: bytes, *, parents: bool = False) -> None:
     """Writes or replaces the file `path`; with `parents` in a folder that is made if it is missing. Raises
     StorageError; then the old file, if any, is untouched."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with _explained(path, len(data)):
         if parents:
             durable.make_folder(path.parent, parents=True)
-        try:
-            durable.write_synced(temporary, data)
-            temporary.replace(path)
-            durable.sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _sweep_before(path)
+        for attempt in range(WRITE_ATTEMPTS):
+            temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex[:8]}")
+            try:
+                durable.write_synced(temporary, data)
+                temporary.replace(path)
+                break
+            except FileNotFoundError:  # between its last byte and its name, another writer of `path` has swept it
+                if attempt == WRITE_ATTEMPTS - 1 or not path.parent.is_dir():
+                    raise
+            finally:
+                temporary.unlink(missing_ok=True)
+        durable.sync_folder(path.parent)
+
+
+def _prefix(path: Path) -> str:
+    """What the temporary names of `path` begin with, cut so that they are no longer than a name may be."""
+    name = path.name if len(os.fsencode(path.name)) <= LONGEST_NAME else path.name[: LONGEST_NAME // 4]
+    return f"{TEMPORARY}{name}-"
+
+
+def _sweep_before(path: Path) -> None:
+    """Clears what killed writers of the file `path` left beside it; what others are writing stays."""
+    pattern = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{8}")
+    for name in os.listdir(path.parent):  # noqa: PTH208  # names are all that is wanted
+        if pattern.fullmatch(name) and durable.is_abandoned(path.with_name(name)):
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def remove_file(path: Path) -> None:
@@ -58,10 +83,11 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def make_folder(path: Path) -> None:
-    """Makes the folder `path`, in one that exists, or makes sure that it will still be there. Raises StorageError."""
+def make_folder(path: Path, *, parents: bool = False) -> None:
+    """Makes the folder `path`, in one that exists or with `parents`, or makes sure that it will still be there. Raises
+    StorageError."""
     with _explained(path, 0):
-        durable.make_folder(path)
+        durable.make_folder(path, parents=parents)
 
 
 def _rename_over(new: Path, path: Path) -> None:
@@ -138,6 +164,8 @@ def _explained(path: Path, size: int) -> Iterator[None]:
             hint = "free some space there, then try again; a run goes on with --resume"
         if error.errno == errno.EFBIG:
             hint = "files may not be that large here: see `ulimit -f`; a run goes on with --resume"
+        elif error.errno == errno.ENAMETOOLONG:
+            hint = "choose a shorter name: most file systems take 255 bytes, and a letter may need up to 4"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "make the folder writable, or choose another"
         raise StorageError(f"cannot write {path}: {reason}", hint) from error

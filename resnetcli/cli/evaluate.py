@@ -7,7 +7,7 @@ import sys
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
-from resnetcli.cli.report_files import deliver, make_folder, write_curves_of, write_evaluation
+from resnetcli.cli.report_files import deliver, evaluation_folder, write_curves_of, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
 from resnetcli.cli.session import session_of
@@ -33,7 +33,7 @@ def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     if "checkpoint" not in given:
         say_pretrained(session_of(ctx))
     config = resolve(EvaluateConfig, given)
-    folder = make_folder(config)
+    folder = evaluation_folder(config)
 
     from resnetcli.services import evaluate as service
 

@@ -12,7 +12,7 @@ import typer
 
 from resnetcli.cli.curves import HISTORY
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
-from resnetcli.errors import StorageError, UsageError
+from resnetcli.errors import StorageError
 from resnetcli.events import Notice
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import EvaluateResult
@@ -45,33 +45,34 @@ def deliver(result: R, write: Callable[[R], R], report: Callable[[R], None]) -> 
         raise typer.Exit(refused.exit_code)
 
 
-def make_folder(config: EvaluateConfig) -> Path | None:
-    """The folder that the report will go to, made before the measurement so that a bad one costs no time.
+def evaluation_folder(config: EvaluateConfig) -> Path | None:
+    """The folder that the report will go to, looked at before the measurement so that a bad one costs no time, and not
+    made before there is a report.
 
-    None if no files were asked for. Raises UsageError where a file of that name is there already.
+    None if no files were asked for. Raises UsageError where a file of that name is there already, StorageError where
+    the folder could not be made.
     """
     if config.output is None and not config.save_plots:
         return None
     wanted = (*(TABLES if config.output is not None else ()), *(PLOTS if config.save_plots else ()))
-    return _make_free(config.output or _free_folder(), wanted)
+    return _checked(config.output or _free_folder(), wanted)
 
 
 def comparison_folder(config: CompareConfig) -> Path | None:
     """The same for `compare`."""
-    return None if config.output is None else _make_free(config.output, COMPARISON)
+    return None if config.output is None else _checked(config.output, COMPARISON)
 
 
-def _make_free(folder: Path, wanted: Iterable[str]) -> Path:
-    for name in wanted:
-        if (folder / name).exists():
-            raise UsageError(f"{folder / name} exists, and nothing is overwritten", "choose another --output folder")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file", "name a folder; it is made if it is missing")
-    folder.mkdir(parents=True, exist_ok=True)
+def _checked(folder: Path, wanted: Iterable[str]) -> Path:
+    from resnetcli.services.reports import check_free
+
+    check_free(folder, wanted)
     return folder
 
 
-def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plots: bool) -> EvaluateResult:
+def write_evaluation(
+    result: EvaluateResult, folder: Path, *, tables: bool, plots: bool, parents: bool = True
+) -> EvaluateResult:
     """Write tables and plots into `folder`; the result returned names them in `files`."""
     from resnetcli.reporting import files
     from resnetcli.services.reports import write_report
@@ -90,7 +91,7 @@ def write_evaluation(result: EvaluateResult, folder: Path, *, tables: bool, plot
 
         for name, draw in zip(PLOTS, (confusion_png, calibration_png), strict=True):
             contents[name] = drawn(name, partial(draw, result))
-    return result.model_copy(update={"files": write_report(folder, contents)})
+    return result.model_copy(update={"files": write_report(folder, contents, parents=parents)})
 
 
 def drawn(name: str, draw: Callable[[], bytes]) -> bytes | None:
@@ -114,7 +115,7 @@ def write_comparison(result: CompareResult, folder: Path) -> CompareResult:
 
     texts = (files.to_json(result), files.differences_csv(result))
     contents = {name: text.encode() for name, text in zip(COMPARISON, texts, strict=True)}
-    return result.model_copy(update={"files": write_report(folder, contents)})
+    return result.model_copy(update={"files": write_report(folder, contents, parents=True)})
 
 
 def write_training(result: TrainResult, *, curves: bool = True) -> TrainResult:
@@ -125,7 +126,8 @@ def write_training(result: TrainResult, *, curves: bool = True) -> TrainResult:
         _write_curves(folder, result.history, result.notes, draw=curves)
     if result.measured is None:
         return result
-    return result.model_copy(update={"measured": write_evaluation(result.measured, folder, tables=True, plots=True)})
+    measured = write_evaluation(result.measured, folder, tables=True, plots=True, parents=False)
+    return result.model_copy(update={"measured": measured})
 
 
 def write_curves_of(checkpoint: str, folder: Path) -> tuple[str, ...]:
@@ -147,5 +149,7 @@ def _write_curves(
 
 def _free_folder() -> Path:
     """`report`, or `report-2` and so on where that is taken."""
+    from resnetcli.services.reports import is_free
+
     names = (Path("report" if number == 1 else f"report-{number}") for number in count(1))
-    return next(path for path in names if not path.exists())
+    return next(path for path in names if is_free(path))

@@ -133,7 +133,7 @@ def train(
             report(previewed, as_json)
             return
 
-        check_output_dir(config.output_dir)
+        check_output_dir(config.output_dir, config.name)
         from resnetcli.services import train as service
 
         with session.observed() as on_event, keeping_curves(on_event) as curves:

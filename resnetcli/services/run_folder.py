@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, LOCK_FILE, c
 from resnetcli.checkpoints.storage import TEMPORARY
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import StorageError, UsageError
-from resnetcli.services.output_dir import check_output_dir
+from resnetcli.services.output_dir import check_output_dir, refusal_hint
 
 OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".holder")
 
@@ -18,7 +19,7 @@ OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".h
 def check_run_folder(config: TrainConfig) -> None:
     """Fails early where `new_run_folder` would fail: before data is fetched. Makes nothing. Raises UsageError,
     RunInUseError, StorageError."""
-    check_output_dir(config.output_dir)
+    check_output_dir(config.output_dir, config.name)
     if config.name is not None and (config.output_dir / config.name).is_dir():
         _check_unused(config.output_dir / config.name)
 
@@ -42,7 +43,7 @@ def new_run_folder(config: TrainConfig) -> Path:
             durable.sync_folder(config.output_dir)
             return path
     except OSError as error:
-        hint = "choose a folder that you can write to with --output-dir"
+        hint = refusal_hint(error, "--name" if error.errno == errno.ENAMETOOLONG else "--output-dir")
         raise StorageError(f"cannot make a run directory in {config.output_dir}: {error.strerror}", hint) from error
     raise AssertionError("there is always another number")
 

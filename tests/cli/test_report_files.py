@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from resnetcli.checkpoints.storage import TEMPORARY
 from resnetcli.cli.report_files import write_training
 from resnetcli.reporting import plots
+from resnetcli.services.reports import UNFINISHED
 from tests.limits import files_limited_to
 from tests.reporting.examples import train_result
 
@@ -27,7 +29,46 @@ def test_a_full_disk_costs_the_files_but_not_the_figures(cli: Cli, line: str) ->
     document = json.loads(outcome.out)
     assert document["command"] == line.split()[0]
     assert document["files"] == []
-    assert list(Path("report").iterdir()) == []
+    assert not Path("report").exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["compare pretrained nowhere --output a/b", "evaluate nowhere --output a/b --save-plots"]
+)
+def test_a_measurement_that_fails_leaves_no_folder(cli: Cli, line: str) -> None:
+    assert cli(*line.split()).code == 4
+    assert cli("evaluate", "nowhere", "--save-plots").code == 4
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("line", ["compare pretrained nowhere", "evaluate nowhere"])
+def test_a_report_that_could_not_be_written_is_refused_before_the_measurement(cli: Cli, line: str) -> None:
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    for output, code, message in (
+        ("file/below", 7, "file is a file"),
+        ("loop", 2, "is a file"),
+        ("loop/below", 7, "Too many levels of symbolic links"),
+        (f"a/{'ü' * 200}", 7, "File name too long"),
+    ):
+        outcome = cli(*line.split(), "--output", output)
+        assert (outcome.code, message in " ".join(outcome.err.split())) == (code, True), outcome.err
+
+
+def test_pictures_go_to_a_folder_that_holds_nothing_but_what_was_left_of_a_killed_command(
+    cli: Cli, tmp_path: Path
+) -> None:
+    line = ("evaluate", "pretrained", *MINI, "--save-plots")
+    report = tmp_path / "report"
+    report.mkdir()
+    for name in ("confusion.png", f"{TEMPORARY}calibration.png-12345678"):
+        (report / name).write_text("half")
+    (report / UNFINISHED).write_text("confusion.png\ncalibration.png")
+    assert cli(*line).code == 0
+    assert sorted(p.name for p in report.iterdir()) == ["calibration.png", "confusion.png"]
+    assert (report / "confusion.png").read_bytes()[1:4] == b"PNG"
+    assert cli(*line).code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report", "report-2"]
 
 
 def test_a_run_whose_report_cannot_be_written_shows_its_table(cli: Cli) -> None:
