@@ -30,7 +30,7 @@ def test_json_is_the_whole_result_and_output_writes_it_with_all_differences(cli:
     outcome = cli("compare", "a.ckpt", "b.ckpt", *MINI, "--json", "--output", "report", "--show", "1")
     assert outcome.code == 0
     result = CompareResult.model_validate_json(outcome.out)
-    assert (result.schema_version, result.command) == (1, "compare")
+    assert (result.schema_version, result.command) == (2, "compare")
     assert result.files == ("report/report.json", "report/differences.csv")
     document = json.loads(outcome.out)
     assert document.keys() == CompareResult.model_fields.keys()
