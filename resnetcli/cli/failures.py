@@ -89,6 +89,9 @@ def explain(error: BaseException, session: Session) -> Expected:
         hint = "end what else uses it, or compute elsewhere: --device cpu, or another GPU"
         return NotEnoughMemoryError(f"not enough memory ({reason})", hint)
     if isinstance(error, OSError) and error.errno is not None:
+        if error.errno == errno.ENOENT and "temporary directory" in str(error):  # of tempfile, which torch asks too
+            hint = "set the environment variable TMPDIR to a folder that can be written to"
+            return StorageError("there is no folder for temporary files that can be written to", hint)
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return StorageError(f"{where}{error.strerror or error}", STORAGE_HINTS.get(error.errno, ""))
     return ResnetCliError(

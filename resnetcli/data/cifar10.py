@@ -73,8 +73,17 @@ class Dataset:
 
 
 def cache_folder(cache_dir: Path | None) -> Path:
-    """The folder of everything that is kept; `None` is the user's own cache folder."""
-    return Path(user_cache_dir("resnetcli")) if cache_dir is None else cache_dir
+    """The folder of everything that is kept; `None` is the user's own cache folder. Raises StorageError where this user
+    has none, as in a container that runs under a bare number."""
+    if cache_dir is not None:
+        return cache_dir
+    try:
+        folder = Path(user_cache_dir("resnetcli"))
+    except RuntimeError:  # platformdirs from 4.4
+        folder = Path()
+    if not folder.is_absolute():  # platformdirs before it: ~, which no system knows as a folder
+        raise StorageError("this user has no home folder to keep CIFAR-10 in", "name a folder with --cache-dir")
+    return folder
 
 
 def cache_path(cache_dir: Path | None) -> Path:

@@ -16,7 +16,7 @@ from resnetcli.cpus import usable_cpus
 from resnetcli.data.cifar10 import cache_folder
 from resnetcli.engine.precision import measure_bf16_gain
 from resnetcli.engine.runtime import Runtime, processor_name, resolve_runtime
-from resnetcli.errors import ResnetCliError
+from resnetcli.errors import ResnetCliError, StorageError
 from resnetcli.events import Notice, OnEvent
 
 FILE = "machine.json"
@@ -37,7 +37,10 @@ def runtime_for(config: InferenceOptions | TrainConfig, on_event: OnEvent) -> Ru
     cache_dir = config.cache_dir if isinstance(config, CacheOptions) else None
 
     def gain() -> float:
-        return _remembered_gain(cache_folder(cache_dir) / FILE)
+        try:
+            return _remembered_gain(cache_folder(cache_dir) / FILE)
+        except StorageError:  # no home, no memory
+            return measure_bf16_gain()
 
     threads = _threads(config, on_event)
     return resolve_runtime(config.device, threads, config.precision, gain, allow_slow=config.allow_slow)

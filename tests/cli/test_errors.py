@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -322,6 +323,17 @@ def test_a_name_in_a_message_or_a_traceback_is_no_order_to_the_terminal(cli: Cli
     assert ("Traceback" in outcome.err) == (switch == "--debug")
     assert "?]0;owned???" in outcome.err
     assert not set(outcome.err) & set("\x1b\x07\u202e\u2028\U000e0041")
+
+
+def test_where_no_temporary_file_can_be_made_the_mend_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/none"])
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile.gettempdir()
+    assert fail(caught.value, Session(), []) == 7
+    assert "TMPDIR" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_gone_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
