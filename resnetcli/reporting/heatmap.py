@@ -17,7 +17,7 @@ Shades = tuple[tuple[float, str], ...]
 """From which share on a cell has which style, in rising order."""
 RIGHT: Shades = tuple((share, f"color(16) on color({n})") for share, n in ((0, 109), (0.5, 110), (0.7, 75), (0.9, 33)))
 WRONG: Shades = tuple(
-    (share, f"color(16) on color({n})") for share, n in ((0.01, 137), (0.02, 173), (0.05, 209), (0.1, 208), (0.2, 202))
+    (share, f"color(16) on color({n})") for share, n in ((0.02, 137), (0.05, 209), (0.1, 208), (0.2, 202))
 )
 """Blue and orange, which colour-blind readers tell apart, from greyish to vivid. Nobody knows what is behind the cells:
 so all are of a middling lightness, seen on black and on white, and carry black digits (contrast 6:1 at least). Of the

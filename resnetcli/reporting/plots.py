@@ -68,8 +68,13 @@ def calibration_png(result: EvaluateResult) -> bytes:
     figure = figure_of(7.2, 7.6, f"Calibration of {result.checkpoint}", _measured(result), ece)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    for few, name in ((False, f"accuracy of {FEW_IMAGES} images or more"), (True, "accuracy of fewer images")):
+    for few, name in (
+        (False, f"accuracy of {FEW_IMAGES} images or more"),
+        (True, f"accuracy of fewer than {FEW_IMAGES} images"),
+    ):
         chosen = [b for b in filled if (b.count < FEW_IMAGES) == few]
+        if not chosen:  # an empty series that is not clipped would leave a hole in the layout
+            continue
         upper.errorbar(
             [b.confidence for b in chosen],
             [b.accuracy for b in chosen],

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -181,6 +182,15 @@ def test_any_names_can_be_drawn(names: tuple[str, ...]) -> None:
         with Image.open(io.BytesIO(draw(result))) as image:
             assert max(image.size) <= 20 * drawing.DPI
     assert plots.history_png(history(2), curve_notes().model_copy(update={"run": names[0]}))
+
+
+@pytest.mark.parametrize("images", [1, 40])
+def test_a_calibration_of_one_bin_fills_the_picture(images: int) -> None:
+    result = with_classes(*(f"class {i}" for i in range(images)))
+    with Image.open(io.BytesIO(plots.calibration_png(result))) as image:
+        lines = np.asarray(image.convert("L")) == 255
+    blank = "".join("x" if line.all() else " " for line in lines)
+    assert max(map(len, blank.split())) < 0.1 * len(blank)
 
 
 def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
