@@ -24,7 +24,7 @@ MAX_BYTES = 2 * 2**30
 BUDGET_BYTES = 2**30
 """Pictures that are decoded side by side need at most this much together, or it is one alone."""
 
-DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 24}
+DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 24, "HEIF": 16}
 """A pixel, of what decoders allocate beside Pillow's own image."""
 
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from resnetcli.config.base import IMAGE_SIZE
-from resnetcli.data import claims, headers, piped
+from resnetcli.data import claims, headers, heif, piped
 from resnetcli.data.colours import to_rgb
 from resnetcli.errors import DataError, ResnetCliError
 from resnetcli.results.predict import NoticeKind
@@ -36,15 +36,16 @@ SUFFIXES = (
 """What is taken from a folder; a file that is named itself is tried whatever it is called."""
 
 OTHER_SUFFIXES = (
-    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".eps", ".exr", ".hdr"),
+    *heif.SUFFIXES,
+    *(".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".eps", ".exr", ".hdr"),
     *(".dds", ".icns", ".cur", ".fits", ".wmf", ".emf", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw"),
     *(".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr"),
 )
-"""Images too, but of kinds that cannot be read: left out of a folder and counted."""
+"""Images too, but of kinds that cannot be read (HEIC: without its plug-in): left out of a folder and counted."""
 
 FORMATS = (
     *("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF"),
-    *("PPM", "TGA", "ICO", "JPEG2000", "PCX", "QOI", "SGI"),
+    *("PPM", "TGA", "ICO", "JPEG2000", "PCX", "QOI", "SGI", "HEIF"),
 )
 """Decoders that may be used. Not among them: EPS, for which Pillow starts Ghostscript on the file's own program."""
 
@@ -84,7 +85,8 @@ class LeftOut:
         sentences = []
         if self.suffixes:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
-            sentences.append(f"left out, of kinds that cannot be read: {kinds}; convert them to PNG or JPEG")
+            plug_in = f", or {heif.INSTALL} for HEIC" if self.suffixes.keys() & set(heif.SUFFIXES) else ""
+            sentences.append(f"left out, of kinds that cannot be read: {kinds}; convert them to PNG or JPEG{plug_in}")
         if self.linked_folders:
             names = ", ".join([*self.linked_folders[:3], *(["…"] if len(self.linked_folders) > 3 else [])])
             what = "linked folder" if len(self.linked_folders) == 1 else f"{len(self.linked_folders)} linked folders"
@@ -185,11 +187,21 @@ def _from_file(file: BinaryIO, size: int) -> Decoded:
     length = file.seek(0, os.SEEK_END)
     header = headers.check_file(file, length)
     file.seek(0)
-    with Image.open(file, formats=_formats()) as image:
+    head = file.read(heif.HEAD_BYTES)
+    if heif.is_heif(head) and heif.installed():
+        heif.register()
+    file.seek(0)
+    try:
+        opened = Image.open(file, formats=_formats())
+    except UnidentifiedImageError as error:
+        if reason := heif.missing(head):
+            raise ValueError(reason) from error
+        raise
+    with opened as image:
         width, height = image.size
         headers.check_pixels(width, height)
-        if min(width, height) >= 16 * size:
-            image.draft(None, (8 * size, 8 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, which is far faster
+        if image.format in ("JPEG", "MPO") and min(width, height) >= 16 * size:
+            image.draft(None, (8 * size, 8 * size))  # decodes at 1/2, 1/4 or 1/8, which is far faster
         with claims.memory(claims.memory_of(image, width * height, header, length)):
             return _decode(image, width, height, size)
 
@@ -309,6 +321,8 @@ def _is_link(folder: str) -> bool:
 
 def _is_picture(name: str, left_out: LeftOut) -> bool:
     suffix = Path(name).suffix.lower()
+    if suffix in SUFFIXES or (suffix in heif.SUFFIXES and heif.installed()):
+        return True
     if suffix in OTHER_SUFFIXES:
         left_out.suffixes[suffix] += 1
-    return suffix in SUFFIXES
+    return False

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from resnetcli.data import images
+from resnetcli.data import heif, images
 from resnetcli.errors import DataError
 
 
@@ -352,7 +352,14 @@ def test_globs_are_expanded_and_a_name_with_brackets_is_itself(album: Path) -> N
     assert found(f"{album}/x[1].png") == ["x[1].png"]
 
 
-def test_linked_folders_and_images_of_other_kinds_are_left_out_and_counted(album: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def no_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pillow-heif is not installed."""
+    monkeypatch.setattr(heif, "installed", lambda: False)
+
+
+@pytest.mark.usefixtures("no_heif")
+def test_linked_folders_and_images_of_other_kinds_are_left_out_and_counted(album: Path) -> None:
     (album / "linked").symlink_to(album / "sub")
     (album / ".hidden-link").symlink_to(album / "sub")
     (album / "sub" / "back").symlink_to(album)
@@ -365,9 +372,11 @@ def test_linked_folders_and_images_of_other_kinds_are_left_out_and_counted(album
     assert left_out.linked_folders == [str(album / "linked"), str(album / "sub" / "back")]
     kinds, folders = left_out.sentences()
     assert "2 .heic, 1 .svg" in kinds
+    assert "pip install pillow-heif" in kinds
     assert folders.startswith(f"not entered: 2 linked folders {album / 'linked'}, ")
 
 
+@pytest.mark.usefixtures("no_heif")
 def test_a_folder_of_nothing_but_what_is_left_out_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.heic").touch()
     (tmp_path / "sub").mkdir()
@@ -378,6 +387,7 @@ def test_a_folder_of_nothing_but_what_is_left_out_says_so(tmp_path: Path) -> Non
     assert f"linked folder {tmp_path / 'link'}" in entry.error
 
 
+@pytest.mark.usefixtures("no_heif")
 def test_a_glob_without_a_suffix_counts_what_it_leaves_out_and_one_with_it_takes_it(tmp_path: Path) -> None:
     for name in ("a.heic", "b.png"):
         (tmp_path / name).touch()

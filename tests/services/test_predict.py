@@ -125,15 +125,15 @@ def test_one_bad_file_stops_nobody_and_is_answered_in_its_place(run, exported, t
 
 def test_what_a_folder_holds_and_is_not_predicted_is_said_and_counted(run, exported, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
-    (tmp_path / "phone.heic").write_bytes(b"")
+    (tmp_path / "drawing.svg").write_bytes(b"")
     (tmp_path / "class").symlink_to(exported)
     events = []
     config = PredictConfig(paths=(str(tmp_path),), checkpoint=str(run))
     result = predict(config, stdin=None, on_event=events.append, on_prediction=None)
     assert (result.pictures, result.failed) == (1, 0)
-    assert (result.left_out.kinds, result.left_out.linked_folders) == ({".heic": 1}, 1)
+    assert (result.left_out.kinds, result.left_out.linked_folders) == ({".svg": 1}, 1)
     kinds, folders = [event.text for event in events if isinstance(event, Notice) and event.warning]
-    assert "1 .heic" in kinds
+    assert "1 .svg" in kinds
     assert str(tmp_path / "class") in folders
     named = predicted(run, tmp_path / "class")
     assert (named.pictures, named.left_out.linked_folders) == (500, 0)
