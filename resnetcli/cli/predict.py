@@ -83,9 +83,12 @@ class _Lines:
 
     def __call__(self, prediction: Prediction) -> None:
         from resnetcli.reporting import files
+        from resnetcli.reporting.text import visible
 
         csv = self.form == "csv"
         line = files.prediction_csv(prediction, self.top_k) if csv else files.to_json_line(prediction)
+        if sys.stdout.isatty():  # a file has names as they are
+            line = visible(line)
         sys.stdout.write(self.header + line)
         sys.stdout.flush()
         self.header = ""

@@ -1,4 +1,5 @@
-"""Results as text for files: CSV that pandas reads as it is, JSON, JSON lines. Whoever calls writes them durably."""
+"""Results as text for files: CSV that pandas reads as it is and no spreadsheet takes for formulas, JSON, JSON lines.
+Whoever calls writes them durably."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def prediction_csv(prediction: Prediction, top_k: int) -> str:
     guesses = [value for guess in prediction.guesses for value in (guess.label, guess.probability)]
     guesses += [""] * (2 * top_k - len(guesses))
     strangeness = "" if prediction.strangeness is None else prediction.strangeness
-    return _csv_lines([(prediction.path, *guesses, strangeness, "; ".join(prediction.notices), prediction.error or "")])
+    remarks = (strangeness, "; ".join(prediction.notices), prediction.error or "")
+    return _csv_lines([(_path(prediction.path), *guesses, *remarks)])
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -90,10 +92,26 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _csv_lines(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        # With "\n" for its end, Python 3.11 leaves "\r" in a name unquoted, and a reader ends the row there.
+        csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in row])
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
     # A file name that is not UTF-8 arrives with lone surrogates, which no file could take.
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cell(value: object) -> object:
+    """The value, and words that a spreadsheet would take for a formula behind an apostrophe. Names of classes come with
+    a checkpoint, from whoever made it, and `=HYPERLINK(…)` is a name as well."""
+    formula = isinstance(value, str) and len(value) > 1 and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
+def _path(path: str) -> str:
+    """The same file by a name that is no formula: `./=1.png`."""
+    return f"./{path}" if _cell(path) != path else path
 
 
 def _plain(value: object) -> object:

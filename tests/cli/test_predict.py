@@ -183,3 +183,13 @@ def test_a_url_is_answered_with_the_command_that_fetches_it(cli: Cli) -> None:
     assert (
         "URLs are not fetched; do `curl -fsSL 'https://example.org/a.png?b=[1]' | resnetcli predict -`" in outcome.out
     )
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_csv_shows_a_terminal_no_control_characters_and_a_file_all(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    outcome = cli("predict", "none\x1b[31m.png", "--format", "csv")
+    assert ("none?[31m.png" in outcome.out) == terminal
+    assert ("none\x1b[31m.png" in outcome.out) != terminal

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 
+import pytest
+
 from resnetcli.metrics import scores
 from resnetcli.reporting import files
 from resnetcli.results.evaluate import Answer
@@ -81,6 +83,26 @@ def test_predictions_csv_has_one_row_per_picture_whatever_happened_to_it() -> No
 def test_a_path_with_commas_quotes_and_newlines_survives_the_csv() -> None:
     path = 'a,"b"\nc.png'
     assert rows(predictions_csv(Prediction(path=path, error="no")))[0]["path"] == path
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")'])
+def test_no_name_is_a_formula_to_a_spreadsheet(name: str) -> None:
+    """Paths name the same file as before; other words stand behind an apostrophe."""
+    guesses = (Guess(label=name, probability=1.0),)
+    text = predictions_csv(Prediction(path=name, guesses=guesses, error=name))
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["path"], row["label_1"], row["error"]) == (f"./{name}", f"'{name}", f"'{name}")
+    of = ten_class_scores()
+    classes = (of.classes[0].model_copy(update={"name": name}), *of.classes[1:])
+    named = of.model_copy(update={"classes": classes})
+    for text in (files.per_class_csv(named), files.confusion_csv(named)):
+        assert [line[0] for line in csv.reader(io.StringIO(text, newline=""))][1] == f"'{name}"
+    assert next(csv.reader(io.StringIO(files.confusion_csv(named), newline="")))[1] == f"'{name}"
+
+
+def test_what_is_no_formula_stays_as_it_is() -> None:
+    (row,) = rows(predictions_csv(Prediction(path="-", guesses=(Guess(label="a=b", probability=1e-9),))))
+    assert (row["path"], row["label_1"], row["probability_1"]) == ("-", "a=b", "1e-09")
 
 
 def test_a_file_name_that_is_not_unicode_can_be_written_as_utf8() -> None:
