@@ -19,6 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+import resnetcli  # noqa: F401  # before torch, which it keeps from loading libraries of the current folder
+
+# isort: split
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 

@@ -57,10 +57,26 @@ def test_torch_that_is_there_already_is_left_alone(tmp_path: Path, stand_in: Pat
     assert said_by(code, tmp_path, stand_in) == f"imported in {tmp_path}\nTrue\n"
 
 
-def test_no_library_of_cuda_is_looked_for_in_the_current_folder(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_evaluate_opens_nothing_of_the_current_folder(tmp_path: Path) -> None:
     """Whoever opens a pipe waits until somebody writes into it, which nobody does here."""
-    os.mkfifo(tmp_path / "libcuda.so.1")
-    assert said_by("import resnetcli, torch\nprint(torch.cuda.is_available() is not None)\n", tmp_path) == "True\n"
+    settings = ("matplotlibrc", ".npmrc", ".env", ".condarc", "setup.cfg", "tox.ini", "pyproject.toml", "pyvenv.cfg")
+    code = (
+        "libcuda.so.1",
+        "libgomp.so.1",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "torch.py",
+        "rich.py",
+        "npm",
+        "uname",
+    )
+    for name in (*settings, *code):
+        os.mkfifo(tmp_path / name)
+    command = ["evaluate", "--data", "cifar10-mini", "--save-plots", "--output", "report", "--quiet"]
+    arguments = f"import sys\nfrom resnetcli.cli.main import run\nsys.exit(run({command}))\n"
+    assert "top-1" in said_by(arguments, tmp_path)
+    assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".json", ".csv", ".png"}
 
 
 def test_a_current_folder_that_is_gone_is_current_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,9 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import resnetcli  # noqa: F401  # before torch, which it keeps from loading libraries of the current folder
+
+# isort: split
 import torch
 
 from resnetcli.config.train import TrainConfig

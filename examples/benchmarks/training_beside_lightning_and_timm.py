@@ -38,9 +38,11 @@ from resnetcli.services.machine import runtime_for
 from resnetcli.services.networks import MEAN, STD
 from resnetcli.services.plain import LEARNING_RATE, Pictures
 from resnetcli.services.turns import PLAIN_BATCH_SIZE, Turn, elsewhere, plain_loop, serve, stepping, training
+from resnetcli.surroundings import inside
 
 try:
-    import lightning
+    with inside(os.sep):  # torchmetrics imports matplotlib, which reads a matplotlibrc of the current folder
+        import lightning
     import timm.utils
     from timm.data import create_transform
     from timm.optim import create_optimizer_v2
