@@ -34,6 +34,7 @@ from resnetcli.checkpoints.format import (
 )
 from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
+from resnetcli.untrusted import read_plain
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
@@ -53,6 +54,8 @@ class Snapshot:
 
 LOCK_SECONDS = 0.2
 """How long to try for the lock: a process that only asks whether it is free has it for a moment."""
+HOLDER = re.compile(r"process (\d{1,10}) on ([\w.-]*)")
+MAX_HOLDER_BYTES = 512
 HOLDER_SECONDS = 0.5
 """How long a process that finds the run held waits for the holder's name, which is written just after the lock."""
 
@@ -103,10 +106,10 @@ class RunLock:
         until = time.monotonic() + HOLDER_SECONDS
         while True:
             try:
-                holder = self._holder.read_text()
+                holder = read_plain(self._holder, MAX_HOLDER_BYTES).decode()
             except (OSError, ValueError):
                 holder = ""
-            if holder and not _is_gone(holder):
+            if HOLDER.fullmatch(holder) and not _is_gone(holder):
                 return holder
             if time.monotonic() > until:
                 return "another process"
@@ -123,7 +126,7 @@ def check_not_in_use(run_dir: Path) -> None:
 
 def _is_gone(holder: str) -> bool:
     """Whether a holder, as a RunLock writes it, was a process of this machine that no longer lives."""
-    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    match = HOLDER.fullmatch(holder)
     if match is None or match[2] != platform.node() or os.name == "nt":  # where asking for a process would end it
         return False
     try:

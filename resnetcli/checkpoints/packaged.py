@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnetcli.checkpoints.format import FileEntry, ModelHeader, Part, parse, read_weights
+from resnetcli.checkpoints.format import FileEntry, ModelHeader, Part, read_json, read_weights
 from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError
 
@@ -48,7 +48,7 @@ def read_about(name: str) -> Packaged:
     """What NAME.json says. Raises CheckpointError."""
     path = FOLDER / f"{name}.json"
     try:
-        return parse(path.read_bytes(), Packaged, path)
+        return read_json(path, Packaged)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import struct
 import tarfile
@@ -27,6 +26,7 @@ from resnetcli.config.base import CLASS_NAMES
 from resnetcli.data import pickles
 from resnetcli.data.cifar10 import BATCH_BYTES, BATCHES, IMAGES_PER_BATCH, PIXELS, RECORD_BYTES, Records, to_records
 from resnetcli.errors import DataError
+from resnetcli.untrusted import open_plain, parse_json, read_plain
 
 NAMES = (
     "cifar-10-batches-py",
@@ -104,9 +104,9 @@ def decode_rows(png: bytes, rows: int) -> NDArray[np.uint8]:
 def decode_labels(text: bytes, count: int) -> NDArray[np.int64]:
     """`int64[count]` from a JSON list; raises ValueError."""
     try:
-        labels = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
+        labels = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"is no JSON that can be read ({error})") from error
     if not isinstance(labels, list) or len(labels) != count or any(type(label) is not int for label in labels):
         raise ValueError(f"is no list of {count:,} integers")
     wrong = [label for label in labels if not 0 <= label < len(CLASS_NAMES)]
@@ -124,7 +124,7 @@ def _read_folder(path: Path) -> tuple[Form, Members]:
         file = path / name
         if file.is_file():
             _check_size(form, name, file.stat().st_size)
-            members[name] = file.read_bytes()
+            members[name] = read_plain(file, MAX_MEMBER_BYTES)
     return form, members
 
 
@@ -133,7 +133,8 @@ def _read_archive(path: Path) -> tuple[Form, Members]:
     found: dict[str, Members] = {}
     try:
         with (
-            gzip.open(path) as stream,
+            open_plain(path) as file,
+            gzip.open(file) as stream,
             tarfile.open(fileobj=_Limited(stream), mode="r|", tarinfo=_Header) as archive,
         ):
             for number, member in enumerate(archive):
@@ -141,15 +142,15 @@ def _read_archive(path: Path) -> tuple[Form, Members]:
                     raise ValueError(f"is hostile: it has more than {MAX_MEMBERS} members")
                 _check_member(member)
                 form_and_name = wanted.get(member.name.removeprefix("./"))
-                file = archive.extractfile(member)
-                if form_and_name is None or file is None:
+                content = archive.extractfile(member)
+                if form_and_name is None or content is None:
                     continue
                 form, name = form_and_name
                 _check_size(form, name, member.size)
                 members = found.setdefault(form.folder, {})
                 if name in members:
                     raise ValueError(f"holds {name} twice")
-                members[name] = file.read()
+                members[name] = content.read()
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, RecursionError) as error:
         raise ValueError(f"is damaged or cut short ({error})") from error
     if len(found) != 1:

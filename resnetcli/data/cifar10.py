@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from resnetcli.config.base import CLASS_NAMES
 from resnetcli.cpus import usable_cpus
 from resnetcli.durable import make_folder, sync_folder, write_synced
 from resnetcli.errors import DataError, StorageError
+from resnetcli.untrusted import open_plain
 
 IMAGES_PER_BATCH = 10_000
 TRAIN_IMAGES = 50_000
@@ -200,14 +202,16 @@ def _read_checked(path: Path, use: Callable[[int, Records], None]) -> None:
     """Read the six batches in a few threads (hashing and copying release the GIL) and hand each good one to `use`."""
 
     def read(batch: int) -> str | None:
-        records = np.fromfile(path, np.uint8, BATCH_BYTES, offset=batch * BATCH_BYTES)
+        with open_plain(path) as file:
+            records = np.fromfile(file, np.uint8, BATCH_BYTES, offset=batch * BATCH_BYTES)
         problem = batch_problem(BATCHES[batch], records)
         if problem is None:
             use(batch, records.reshape(-1, RECORD_BYTES))
         return problem
 
     try:
-        missing = CACHE_BYTES - path.stat().st_size
+        with open_plain(path) as file:
+            missing = CACHE_BYTES - os.fstat(file.fileno()).st_size
         if missing:
             amount = f"{missing:,} bytes short (truncated?)" if missing > 0 else f"{-missing:,} bytes too long"
             raise DataError(f"{path} is damaged: {amount}", REFETCH_HINT)

@@ -25,11 +25,13 @@ from resnetcli.data.archives import decode_labels, decode_rows
 from resnetcli.data.cifar10 import Dataset, Split, make_split, to_records
 from resnetcli.data.split import stratified_limit
 from resnetcli.errors import DataError
+from resnetcli.untrusted import parse_json, read_plain
 
 FOLDER = Path(__file__).parent / "mini"
 SEED = 0
 TRAIN_IMAGES = 2000
 TEST_IMAGES = 500
+MAX_FILE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,9 +78,9 @@ def load() -> Dataset:
 def read() -> dict[str, Draw]:
     """The packaged draws "train" and "test", checked against their digests; raises DataError."""
     try:
-        about = json.loads((FOLDER / "mini.json").read_text("utf-8"))
+        about = parse_json(read_plain(FOLDER / "mini.json", MAX_FILE_BYTES))
         return {
-            split: _read_draw((FOLDER / f"{split}.png").read_bytes(), about[split], count)
+            split: _read_draw(read_plain(FOLDER / f"{split}.png", MAX_FILE_BYTES), about[split], count)
             for split, count in (("train", TRAIN_IMAGES), ("test", TEST_IMAGES))
         }
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -19,6 +19,7 @@ from typing import IO
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent, Progress
 from resnetcli.surroundings import program
+from resnetcli.untrusted import open_plain
 
 TRIES = 3
 BACK_OFF = (1.0, 2.0)
@@ -126,6 +127,8 @@ class _TooLong(Exception):
 
 
 def _download_once(url: str, part: Path, on_event: OnEvent) -> None:
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        part.unlink()  # a pipe would be waited for, and what a link points to is not ours
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -174,7 +177,7 @@ def has_md5(path: Path, md5: str) -> bool:
     """Whether `path` is a file with this MD5."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
 
 

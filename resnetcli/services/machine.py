@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from resnetcli.checkpoints import storage
 from resnetcli.config.base import CacheOptions, ComputeOptions, InferenceOptions
@@ -18,8 +18,11 @@ from resnetcli.engine.precision import measure_bf16_gain
 from resnetcli.engine.runtime import Runtime, processor_name, resolve_runtime
 from resnetcli.errors import ResnetCliError, StorageError
 from resnetcli.events import Notice, OnEvent
+from resnetcli.untrusted import parse_json, read_plain
 
 FILE = "machine.json"
+MAX_BYTES = 2**16
+"""Of that file: room for hundreds of combinations."""
 
 
 class Measurements(BaseModel):
@@ -65,8 +68,8 @@ def _threads(config: ComputeOptions, on_event: OnEvent) -> int:
 def _remembered_gain(path: Path) -> float:
     key = f"{processor_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     try:
-        known = Measurements.model_validate_json(path.read_bytes()).bf16_gain
-    except (OSError, ValidationError):
+        known = Measurements.model_validate(parse_json(read_plain(path, MAX_BYTES))).bf16_gain
+    except (OSError, ValueError):
         known = {}
     gain = known.get(key, math.nan)
     if math.isfinite(gain) and gain > 0:

@@ -118,6 +118,16 @@ def test_a_part_of_something_else_is_thrown_away(left: bytes, server: Server, tm
     assert (tmp_path / "a.gz").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a link"])
+def test_a_part_that_is_no_plain_file_is_thrown_away(kind: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    part = tmp_path / "a.gz.part"
+    os.mkfifo(part) if kind == "a pipe" else part.symlink_to(tmp_path / "theirs")
+    network.download(server.url, tmp_path / "a.gz", MD5, ignore)
+    assert (tmp_path / "a.gz").read_bytes() == CONTENT
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
 def test_wrong_content_is_an_error_and_is_not_kept(server: Server, tmp_path: Path) -> None:
     server.content = b"<html>please log in</html>"
     with pytest.raises(DataError, match=f"does not have the md5 {MD5}"):
