@@ -11,7 +11,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY
-from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, CheckpointsResult, ReplayResult
+from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, CheckpointsResult, ReplayResult, at_bound
 
 KINDS = {
     "packaged": "weights that come with resnetcli",
@@ -173,8 +173,14 @@ def _ancestor(of: Ancestor) -> str:
 
 def _temperature(info: CheckpointInfo) -> str:
     known = info.calibration
-    images = "" if known is None else text.plural(known.images, "validation image")
-    return "" if known is None else f"{known.temperature:.3f}, fitted on {images}"
+    if known is None:
+        return ""
+    if at_bound(known.temperature):
+        return f"{known.temperature:.3f} is the bound of its fit, and is not used"
+    fitted = f"{known.temperature:.3f}, fitted on {text.plural(known.images, 'validation image')}"
+    if known.gain is None or known.gain_error is None:
+        return fitted
+    return f"{fitted}; gains {known.gain:.4f} ± {known.gain_error:.4f} nats on images held out of the fit"
 
 
 def _strangeness(info: CheckpointInfo) -> str:

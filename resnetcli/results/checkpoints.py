@@ -22,6 +22,16 @@ class Calibration(Result):
     """Logits are divided by it before the softmax."""
     images: int = Field(ge=1)
     split: Literal["val"] = "val"
+    gain: float | None = Field(default=None, allow_inf_nan=False)
+    """Nats by which it lowers the cross-entropy of an image that it was not fitted on, in the mean; None: not known,
+    as of the versions that kept every temperature."""
+    gain_error: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Standard error of `gain`."""
+
+
+def at_bound(temperature: float) -> bool:
+    """Whether a fit ended at a bound, so that its temperature says nothing."""
+    return temperature <= MIN_TEMPERATURE * 1.001 or temperature >= MAX_TEMPERATURE / 1.001
 
 
 class Appearance(Result):

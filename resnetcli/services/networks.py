@@ -16,7 +16,7 @@ from resnetcli.errors import CheckpointError
 from resnetcli.events import Notice, OnEvent
 from resnetcli.models.inference import InferenceNetwork
 from resnetcli.models.resnet import ResNet
-from resnetcli.results.checkpoints import Ancestor
+from resnetcli.results.checkpoints import Ancestor, at_bound
 
 MEAN = (CIFAR10_MEAN[0] / 255, CIFAR10_MEAN[1] / 255, CIFAR10_MEAN[2] / 255)
 STD = (CIFAR10_STD[0] / 255, CIFAR10_STD[1] / 255, CIFAR10_STD[2] / 255)
@@ -85,8 +85,10 @@ def validation_unseen(header: ModelHeader, data: str, val_fraction: float | None
 
 
 def temperature_of(header: ModelHeader, calibrate: bool) -> float | None:
-    """What logits are to be divided by; None: nothing is known, or it is not wanted."""
-    return header.calibration.temperature if calibrate and header.calibration else None
+    """What logits are to be divided by; None: nothing is known, it is not wanted, or it is the bound of its fit, which
+    earlier versions stored."""
+    known = header.calibration
+    return known.temperature if calibrate and known is not None and not at_bound(known.temperature) else None
 
 
 def for_inference(network: ResNet, runtime: Runtime) -> InferenceNetwork:

@@ -33,7 +33,9 @@ from resnetcli.checkpoints.storage import REPLACED
 from resnetcli.errors import CheckpointError, RunInUseError, StorageError
 from tests.checkpoints.samples import NORMALIZATION, damage, snapshot
 
-CALIBRATION = {"temperature": 0.8, "images": 5000, "split": "val"}
+OLD_CALIBRATION = {"temperature": 0.8, "images": 5000, "split": "val"}
+"""As versions before the gain was stored wrote it."""
+CALIBRATION = OLD_CALIBRATION | {"gain": 0.02, "gain_error": 0.001}
 APPEARANCE = {"mean": [0.5] * 7, "precision": [[0.1] * 7] * 7, "threshold": 4.5, "images": 5000, "split": "val"}
 
 
@@ -113,6 +115,8 @@ def test_checkpoints_are_ordered_by_number_and_other_folders_are_none(tmp_path):
         *[{"calibration": CALIBRATION | {"temperature": t}} for t in (0, -1.0, float("nan"), 1e9, "hot")],
         {"calibration": {"temperature": 1.0}},
         {"calibration": CALIBRATION | {"images": 0}},
+        {"calibration": CALIBRATION | {"gain_error": -1.0}},
+        {"calibration": CALIBRATION | {"gain": float("inf")}},
         *[{"appearance": APPEARANCE | {"threshold": t}} for t in (-1.0, float("inf"), 1e300)],
         {"appearance": APPEARANCE | {"mean": [0.0] * 6}},
         {"appearance": APPEARANCE | {"mean": [float("nan")] * 7}},
@@ -136,6 +140,14 @@ def test_what_is_known_of_its_own_limits_comes_back_and_need_not_be_there(tmp_pa
         path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(document)}))
         found = json.loads(read_tensors(path, ModelHeader)[1].model_dump_json())
         assert (found["calibration"], found["appearance"]) == (known.get("calibration"), known.get("appearance"))
+
+
+def test_a_calibration_from_before_the_gain_was_stored_is_read(tmp_path):
+    header = json.loads(snapshot(1).header.model_dump_json()) | {"calibration": OLD_CALIBRATION}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"resnetcli": json.dumps(header)}))
+    found = read_tensors(path, ModelHeader)[1].calibration
+    assert (found.temperature, found.gain, found.gain_error) == (0.8, None, None)
 
 
 def test_a_truncated_file_is_named_with_the_missing_bytes(tmp_path):

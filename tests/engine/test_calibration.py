@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetcli.engine.calibration import calibrate, fit_temperature, probabilities
+from resnetcli.engine.calibration import (
+    FOLDS,
+    SIGNIFICANT,
+    calibrate,
+    fit_temperature,
+    held_out_gains,
+    probabilities,
+)
 from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 
@@ -92,9 +99,49 @@ def test_no_images_are_refused() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_logits_that_are_not_finite_are_not_calibrated(value: float) -> None:
-    logits, labels = drawn(10)
+    logits, labels = drawn(100)
+    logits *= 3
     known = calibrate(logits, labels)
     assert known is not None
-    assert (known.images, known.split) == (10, "val")
+    assert (known.images, known.split) == (100, "val")
     logits[3, 4] = value
     assert calibrate(logits, labels) is None
+
+
+@pytest.mark.parametrize(("factor", "images"), [(3.0, 200), (0.4, 500), (1.5, 1000)])
+def test_a_temperature_that_held_out_images_gain_by_is_kept_and_says_how_much(factor: float, images: int) -> None:
+    logits, labels = drawn(images)
+    known = calibrate(logits * factor, labels)
+    assert known is not None
+    assert known.temperature == fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.25)
+    assert known.gain is not None
+    assert known.gain_error is not None
+    assert known.gain > SIGNIFICANT * known.gain_error > 0
+    other, its_labels = drawn(20_000, seed=1)
+    real = loss(other * factor, its_labels, 1.0) - loss(other * factor, its_labels, known.temperature)
+    assert known.gain == pytest.approx(real, abs=4 * known.gain_error)
+
+
+@pytest.mark.parametrize("images", [50, 200])
+def test_logits_that_say_what_they_mean_get_no_temperature(images: int) -> None:
+    """Though one that is fitted on them always has less cross-entropy on these very images."""
+    kept = sum(calibrate(*drawn(images, seed)) is not None for seed in range(40))
+    assert kept <= 1
+
+
+def test_a_temperature_at_a_bound_is_not_kept() -> None:
+    logits = 9 * torch.eye(10).repeat(20, 1)
+    labels = torch.arange(10).repeat(20)
+    assert calibrate(logits, labels) is None
+    assert calibrate(logits, labels.roll(1)) is None
+
+
+def test_gains_are_of_images_that_the_temperature_was_not_fitted_on() -> None:
+    logits, labels = drawn(103)
+    gains = held_out_gains(logits, labels)
+    temperature = fit_temperature(logits[torch.arange(103) % FOLDS != 2], labels[torch.arange(103) % FOLDS != 2])
+    mine = torch.arange(103) % FOLDS == 2
+    expected = loss(logits[mine], labels[mine], 1.0) - loss(logits[mine], labels[mine], temperature)
+    assert gains[mine].mean().item() == pytest.approx(expected, abs=1e-5)
+    assert torch.equal(gains, held_out_gains(logits, labels))
+    assert calibrate(logits[: FOLDS - 1], labels[: FOLDS - 1]) is None

@@ -68,8 +68,8 @@ def test_both_sides_are_measured_as_evaluate_measures_them(run, foreign, tta):
     assert result.paired.only_b == sum(d.right == "B" for d in result.differences)
 
 
-def test_each_side_has_its_own_temperature_and_both_can_be_told_to_have_none(run, foreign):
-    warm, cold = compared(run, foreign), compared(run, foreign, calibrate=False)
+def test_each_side_has_its_own_temperature_and_both_can_be_told_to_have_none(calibrated, foreign):
+    warm, cold = compared(calibrated, foreign), compared(calibrated, foreign, calibrate=False)
     assert warm.a.temperature is not None
     assert (warm.b.temperature, cold.a.temperature) == (None, None)
     assert warm.a.nll != cold.a.nll

@@ -1,12 +1,15 @@
 import json
 import shutil
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from rich.console import Console
 
+from resnetcli.checkpoints.format import encode, read_weights
 from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.checkpoints.packaged import read_about
 from resnetcli.checkpoints.reading import open_checkpoint
@@ -14,6 +17,8 @@ from resnetcli.config.commands import EvaluateConfig, PredictConfig
 from resnetcli.data import mini
 from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.events import Notice, Progress, ignore
+from resnetcli.reporting.checkpoints_view import checkpoint_panel
+from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration
 from resnetcli.services.checkpoints import NORMALIZATION, export, show
 from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.predict import predict
@@ -49,25 +54,38 @@ def test_the_validation_split_is_the_one_that_the_run_held_out(run):
     assert measured(run, split="val").scores.top1.value == pytest.approx(max(row["val_top1"] for row in rows))
 
 
-def test_the_temperature_changes_probabilities_and_no_answer(run):
-    result, raw = measured(run), measured(run, calibrate=False)
+def test_the_temperature_changes_probabilities_and_no_answer(calibrated):
+    result, raw = measured(calibrated), measured(calibrated, calibrate=False)
     assert [a.predicted for a in result.answers] == [a.predicted for a in raw.answers]
     assert (result.scores.top1, result.scores.top5, result.scores.confusion) == (
         raw.scores.top1, raw.scores.top5, raw.scores.confusion,
     )  # fmt: skip
-    assert result.temperature == show(str(run)).checkpoints[0].calibration.temperature != 1
+    assert result.temperature == show(str(calibrated)).checkpoints[0].calibration.temperature == 10
     assert (result.uncalibrated.nll, result.uncalibrated.ece) == (raw.scores.nll, raw.scores.ece)
     assert result.scores.nll != raw.scores.nll
     assert (raw.temperature, raw.uncalibrated) == (None, None)
 
 
-def test_on_the_images_that_it_was_fitted_on_the_temperature_lowers_the_loss(run):
-    result = measured(run, split="val")
+def test_a_temperature_that_fits_lowers_the_loss(calibrated):
+    result = measured(calibrated, split="val")
     assert result.scores.nll < result.uncalibrated.nll
 
 
-def test_a_checkpoint_from_before_there_was_a_temperature_is_measured_as_it_was(run, tmp_path):
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, MAX_TEMPERATURE])
+def test_a_stored_temperature_at_the_bound_of_its_fit_is_flagged_and_not_used(run, tmp_path, temperature):
     weights, header = read_model(best_first(run)[0])
+    old = tmp_path / "old.safetensors"
+    known = Calibration(temperature=temperature, images=200)
+    old.write_bytes(encode(weights, header.model_copy(update={"calibration": known})))
+    assert measured(old).temperature is None
+    assert measured(old).scores == measured(run, calibrate=False).scores
+    panel = StringIO()
+    Console(file=panel, width=200).print(checkpoint_panel(show(str(old)).checkpoints[0]))
+    assert f"{temperature:.3f} is the bound of its fit, and is not used" in panel.getvalue()
+
+
+def test_a_checkpoint_from_before_there_was_a_temperature_is_measured_as_it_was(run, calibrated, tmp_path):
+    weights, header = read_weights(calibrated)
     document = json.loads(header.model_dump_json())
     for field in ("calibration", "appearance"):
         assert document.pop(field)
