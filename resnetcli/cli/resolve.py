@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -15,12 +16,13 @@ from pydantic.fields import FieldInfo
 from resnetcli.cli.recipes import SettingsFile, read_recipe, read_settings
 from resnetcli.config import base, commands, train
 from resnetcli.config.base import ENV_PREFIX, Config
-from resnetcli.config.train import ADDED_LATER, BUDGET_DECIDES, TrainConfig
+from resnetcli.config.train import ADDED_LATER, BUDGET_DECIDES, MAX_LR, TrainConfig
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
 from resnetcli.spelling import suggestion
 
-Origin = Literal["flag", "environment", "file", "recipe", "default"]
+Origin = Literal["flag", "environment", "file", "recipe", "default", "scaled"]
+"""Where a value came from; "scaled": the recipe's, for another batch size than the recipe's own."""
 C = TypeVar("C", bound=Config)
 T = TypeVar("T", bound=TrainConfig)
 
@@ -63,7 +65,38 @@ def resolve(model: type[C], given: Given) -> C:
 
 def resolve_train(given: Given, config_file: Path | None) -> tuple[TrainConfig, dict[str, Origin]]:
     """The config of a training run, and where each of its values came from. Raises as `resolve_as_train` does."""
-    return resolve_as_train(TrainConfig, given, config_file)
+    config, origins = resolve_as_train(TrainConfig, given, config_file)
+    rates = [name for name in ("lr", "sgd_lr") if origins[name] == "recipe"]
+    if not rates or origins["batch_size"] in ("recipe", "default"):
+        return config, origins
+    factor = rate_factor(config, tuned_for(config.recipe))
+    if factor == 1:
+        return config, origins
+    update = {name: min(factor * getattr(config, name), MAX_LR) for name in rates}
+    scaled: dict[str, Origin] = dict.fromkeys(rates, "scaled")
+    return config.model_copy(update=update), {**origins, **scaled}
+
+
+def tuned_for(recipe: str) -> int:
+    """The batch size that the learning rates of a recipe are for."""
+    stated = read_recipe(recipe).values.get("batch_size")
+    return stated if isinstance(stated, int) and stated > 1 else TrainConfig().batch_size
+
+
+def rate_factor(config: TrainConfig, reference: int) -> float:
+    """What the learning rates that were tuned for batches of `reference` images are multiplied with for those of
+    `config`: the square root of the ratio, as Krizhevsky, "One weird trick for parallelizing convolutional neural
+    networks" (2014, https://arxiv.org/abs/1404.5997), derives and Malladi et al., "On the SDEs and scaling rules for
+    adaptive gradient algorithms" (2022, https://arxiv.org/abs/2205.10287), for Adam.
+
+    Measured (one seed, fp32): `train --data cifar10-mini --epochs 1 --batch-size 32` has a training loss of 3.07 at the
+    rates for 512, 2.07 at these, and 2.15 at rates in proportion; validation 24.0, 30.0 and 24.5 % of 200 images. With
+    five blocks in place of thirteen and four epochs of some thousand images, 32 needs no scaling (1 to 2 points better
+    than the root with Muon, Adam and SGD), and proportion is 2 to 7 points worse than the root. Larger batches: both
+    helped Adam (at 512) and Muon (at 2,048), and SGD (lr 0.2 for 512) diverged at 2,048, so that it is never scaled up.
+    """
+    ratio = config.batch_size / reference
+    return math.sqrt(min(ratio, 1.0) if config.optimizer == "sgd" else ratio)
 
 
 def resolve_as_train(model: type[T], given: Given, config_file: Path | None) -> tuple[T, dict[str, Origin]]:
@@ -167,7 +200,7 @@ def _budget_or_epochs(
 ) -> None:
     """Drops a budget where epochs were said in a stronger place. Raises UsageError where a budget is told in its own
     place, or a stronger one, what it has to choose."""
-    strength = get_args(Origin)[::-1].index
+    strength = ("default", "recipe", "file", "environment", "flag").index
     if strength(origins["epochs"]) > strength(origins["budget"]):
         values["budget"], origins["budget"] = None, origins["epochs"]
         return

@@ -14,7 +14,7 @@ from resnetcli.cli.curves import keeping_curves
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
 from resnetcli.cli.recipes import default_recipe, read_recipe
 from resnetcli.cli.report_files import deliver, write_training
-from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train
+from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train, tuned_for
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import Session, session_of
 from resnetcli.config.extension import ExtendConfig, Policy
@@ -125,6 +125,8 @@ def train(
                 session.notify(Notice(f"{option_name(name)} has no effect: {reason}", warning=True))
         for text in _doubtful(config, origins):
             session.notify(Notice(text, warning=True))
+        if text := _scaled(config, origins):
+            session.notify(Notice(text))
         if dry_run:
             from resnetcli.services.dry_run import dry_run as preview
 
@@ -151,10 +153,24 @@ def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[st
         )
     if config.optimizer == "adamw" and not config.weight_decay:
         yield "--optimizer adamw is adam as long as --weight-decay is 0"
-    if origins["optimizer"] not in ("recipe", "default") and origins["lr"] == "recipe":
+    if origins["batch_size"] in ("flag", "environment") and origins["lr"] == "file":
+        yield f"lr {config.lr:g} of --config is not scaled for --batch-size {config.batch_size}: choose one with --lr"
+    if origins["optimizer"] not in ("recipe", "default") and origins["lr"] in ("recipe", "scaled"):
         meant_for = read_recipe(config.recipe).values.get("optimizer")
         if meant_for != config.optimizer:
             yield f"lr {config.lr:g} is that of recipe {config.recipe} for {meant_for}: choose one with --lr"
+
+
+def _scaled(config: TrainConfig, origins: Mapping[str, Origin]) -> str:
+    """Which learning rates were scaled for the batch size; empty where none was."""
+    names = [name for name in ("lr", "sgd_lr") if origins[name] == "scaled" and name not in unused_settings(config)]
+    if not names:
+        return ""
+    rates = ", ".join(f"{name} {getattr(config, name):.3g}" for name in names)
+    return (
+        f"{rates}: scaled for batches of {config.batch_size} from those of recipe {config.recipe} for "
+        f"{tuned_for(config.recipe)}; {' and '.join(map(option_name, names))} to choose"
+    )
 
 
 def _extension(session: Session, given: Given, extend: str | None, typed: bool) -> tuple[ExtendConfig | None, Given]:

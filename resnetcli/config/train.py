@@ -33,6 +33,7 @@ RESUMABLE = (
 )
 """What may change when a run goes on: where it computes and stores, never what it computes."""
 
+MAX_LR = 1e3
 BUDGET_DECIDES = ("epochs", "start_size_until")
 """What `budget` chooses, so that it cannot be said beside it."""
 
@@ -112,9 +113,13 @@ class TrainConfig(ComputeOptions, DataOptions):
     optimizer: Literal["muon", "sgd", "adam", "adamw"] = option(
         "sgd", "Optimiser; muon drives the matrices of layers 2-4 and leaves the rest to SGD.", panel="Optimiser"
     )
-    lr: float = option(0.1, "Peak learning rate.", panel="Optimiser", gt=0, le=1e3)
+    lr: float = option(0.1, "Peak learning rate.", panel="Optimiser", gt=0, le=MAX_LR)
     sgd_lr: float = option(
-        0.02, "Peak learning rate of what muon leaves to SGD: stem, head, BatchNorm.", panel="Optimiser", gt=0, le=1e3
+        0.02,
+        "Peak learning rate of what muon leaves to SGD: stem, head, BatchNorm.",
+        panel="Optimiser",
+        gt=0,
+        le=MAX_LR,
     )
     bias_lr_scale: float = option(
         1.0, "Factor on the learning rate of BatchNorm's biases.", panel="Optimiser", gt=0, le=1e3
@@ -135,7 +140,15 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     step_epochs: int = option(20, "schedule=step: epochs between two drops.", panel="Optimiser", unit="epochs", ge=1)
     step_factor: float = option(3.0, "schedule=step: the learning rate is divided by this.", panel="Optimiser", gt=1)
-    batch_size: int = option(512, "Images per optimiser step.", panel="Optimiser", unit="images", ge=2, le=65536)
+    batch_size: int = option(
+        512,
+        "Images per optimiser step. Learning rates that come from the recipe are scaled by the square root of the "
+        "ratio to the recipe's own batch size (sgd: only downwards).",
+        panel="Optimiser",
+        unit="images",
+        ge=2,
+        le=65536,
+    )
     grad_accum: int = option(
         1,
         "Split a batch into so many parts to need less memory; BatchNorm sees one at a time.",

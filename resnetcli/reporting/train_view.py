@@ -86,6 +86,8 @@ def dry_run(result: DryRunResult) -> Group:
         if value == []:
             continue  # extensions, of a run that has none
         origin = result.origins.get(name, "")
+        if origin == "scaled":
+            origin = f"recipe, scaled for batch size {result.config['batch_size']}"
         settings.add_row(name, Text(_value(value)), origin, style="dim" if origin == "default" else "")
     enough = result.disk_needed <= result.disk_free
     rows: list[tuple[str, RenderableType]] = [

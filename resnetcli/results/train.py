@@ -74,7 +74,7 @@ class DryRunResult(Result):
     config: dict[str, object]
     origins: dict[str, str]
     """For each setting: "flag", "environment", "file", "recipe" or "default"; "budget" for what a budget chose, and
-    "run" for what a run that is extended has."""
+    "run" for what a run that is extended has, and "scaled" for a recipe's rate for another batch size than its own."""
     device: str
     precision: str
     parameters: int

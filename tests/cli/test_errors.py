@@ -267,6 +267,22 @@ def test_an_optimizer_that_takes_the_recipes_learning_rate_or_no_decay_is_warned
     assert "warning" not in cli(*["train", "--output-dir", "text.txt", "--optimizer", "muon"]).err
 
 
+def test_rates_that_are_scaled_for_the_batch_size_are_said(cli: Cli) -> None:
+    line = ("train", "--output-dir", "text.txt", "--batch-size", "32")
+    said = (
+        "lr 0.02, sgd_lr 0.003: scaled for batches of 32 from those of recipe fast for 512; --lr and --sgd-lr to choose"
+    )
+    assert said in cli(*line).err
+    assert (
+        "sgd_lr 0.003: scaled for batches of 32 from those of recipe fast for 512; --sgd-lr"
+        in cli(*line, "--lr", "1").err
+    )
+    assert "scaled for" not in cli(*line, "--lr", "1", "--sgd-lr", "1").err
+    assert "scaled for" not in cli(*line[:-1], "512").err
+    Path("own.toml").write_text("lr = 0.08")
+    assert "lr 0.08 of --config is not scaled for --batch-size 32" in cli(*line, "--config", "own.toml").err
+
+
 @pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
 def test_a_recipe_for_trained_weights_that_starts_from_nothing_is_warned_of(cli: Cli, dry_run: tuple[str, ...]) -> None:
     line = ("train", "--output-dir", "text.txt", *dry_run, "--recipe")

@@ -320,6 +320,45 @@ def test_extensions_are_no_option_and_no_variable() -> None:
     assert len(environment_notices({"RESNETCLI_EXTENSIONS": "x", "RESNETCLI_EXTEND": "stretch"})) == 1
 
 
+SCALED = [  # flags, environment, --config: lr and sgd_lr as shares of the recipe's, and where lr comes from
+    ({}, {}, "", 1, 1, "recipe"),
+    ({"batch_size": "512"}, {}, "", 1, 1, "recipe"),
+    ({"batch_size": "32"}, {}, "", 0.25, 0.25, "scaled"),
+    ({"batch_size": "2048"}, {}, "", 2, 2, "scaled"),
+    ({}, {"batch_size": "128"}, "", 0.5, 0.5, "scaled"),
+    ({}, {}, "batch_size = 128", 0.5, 0.5, "scaled"),
+    ({"batch_size": "32", "lr": "0.08"}, {}, "", 1, 0.25, "flag"),
+    ({"batch_size": "32"}, {"sgd_lr": "0.012"}, "", 0.25, 1, "scaled"),
+    ({"batch_size": "32"}, {}, "lr = 0.08", 1, 0.25, "file"),
+    ({"batch_size": "2048", "optimizer": "sgd"}, {}, "", 1, 1, "recipe"),
+    ({"batch_size": "128", "optimizer": "sgd"}, {}, "", 0.5, 0.5, "scaled"),
+]
+
+
+@pytest.mark.parametrize("stated", ["'many'", "-5", "true", "[]"])
+def test_a_recipe_of_no_batch_size_that_makes_sense_is_no_bug_where_another_is_stated(
+    stated: str, tmp_path: Path
+) -> None:
+    recipe = _write(tmp_path / "r.toml", f"batch_size = {stated}\nlr = 900.0")
+    config, _ = resolve_train(Given({"recipe": recipe, "batch_size": "4096", "optimizer": "adam"}), None)
+    assert config.lr == 1000  # the largest that there is
+
+
+@pytest.mark.parametrize(("flags", "environment", "file", "lr", "sgd_lr", "origin"), SCALED)
+def test_rates_of_a_recipe_are_scaled_for_another_batch_size_and_stated_ones_never(
+    flags: dict[str, str], environment: dict[str, str], file: str, lr: float, sgd_lr: float, origin: str, tmp_path: Path
+) -> None:
+    text = "batch_size = 512\nlr = 0.08\nsgd_lr = 0.012\noptimizer = 'muon'"
+    given = Given({"recipe": _write(tmp_path / "r.toml", text), **flags}, environment)
+    config, origins = resolve_train(given, Path(_write(tmp_path / "c.toml", file)))
+    assert (config.lr, config.sgd_lr) == (0.08 * lr, 0.012 * sgd_lr)
+    assert origins["lr"] == origin
+    stored = Path(_write(tmp_path / "config.json", config.model_dump_json()))
+    assert resolve_train(Given(), stored)[0] == config  # which has the rates that were used
+    again = resolve_train(Given({"batch_size": "16"}), stored)[0]
+    assert (again.lr, again.sgd_lr) == (config.lr, config.sgd_lr)
+
+
 def test_the_config_of_an_earlier_version_still_says_everything(tmp_path: Path) -> None:
     """It lacks what was added since, and its recipe may be gone."""
     config = TrainConfig(recipe="gone.toml", epochs=7).model_dump(mode="json")
