@@ -34,7 +34,7 @@ from resnetcli.engine.runtime import processor_name, versions
 from resnetcli.errors import ResnetCliError
 from resnetcli.reporting import text
 from resnetcli.reporting.console import stderr
-from resnetcli.reporting.progress import observer
+from resnetcli.reporting.observers import observer
 from resnetcli.results.base import Interval
 from resnetcli.results.checkpoints import Ancestor
 from resnetcli.results.compare import CompareResult

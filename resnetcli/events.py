@@ -18,6 +18,13 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """What is being done from now to the next event, where there is nothing to count: "loading PyTorch"."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """`done` of `total` (None: not known) units of a task; `unit` is "B" for bytes, else a plural such as "images"."""
 
@@ -29,7 +36,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Training is about to take its first step. `start_epoch` counts from 1; `start_step` were done of it before."""
+    """Training is about to take its first step. `start_epoch` counts from 1; `start_step` were done of it before.
+    Steps of the first `small_epochs` take less time than those after them, since their images are smaller."""
 
     run_dir: Path
     device: str
@@ -43,6 +51,7 @@ class RunStarted:
     batch_size: int
     start_epoch: int
     start_step: int
+    small_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class CheckpointSaved:
     seconds: float
 
 
-Event = Notice | Progress | RunHistory | RunStarted | StepDone | EpochDone | CheckpointSaved
+Event = Notice | Phase | Progress | RunHistory | RunStarted | StepDone | EpochDone | CheckpointSaved
 OnEvent = Callable[[Event], None]
 
 

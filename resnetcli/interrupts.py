@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -40,6 +40,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.frame: Callable[[str], str] = on_its_own
+        """Puts what the handler says into the form in which it is written; a display that draws over lines sets it."""
         self._deferred = False
         self._warned = False
         self._reader_gone = False
@@ -91,17 +93,23 @@ class StopRequest:
             if self._warned and signum == signal.SIGTERM:
                 self._warned = False
                 return
-            _say("left at once; the newest checkpoint on disk is whole")
+            _say(on_its_own("left at once; the newest checkpoint on disk is whole"))
             os._exit(128 + signum)  # the second signal: no clean-up, as asked
         self._warned = warning
         self.signum = signum
         if self._deferred:
-            _say(f"stopping: saving first ({'Ctrl-C' if self._warned else 'again'} to leave without)")
+            again = "Ctrl-C" if self._warned else "again"
+            _say(self.frame(f"stopping: saving first ({again} to leave without)"))
         else:
             raise Interrupted(signum, f"interrupted by {signal.Signals(signum).name}")
 
 
-def _say(line: str) -> None:
+def on_its_own(line: str) -> str:
+    """The line between two ends of line, for it may come in the middle of another."""
+    return f"\n{line}\n"
+
+
+def _say(words: str) -> None:
     """On stderr, without buffers or locks: the handler may have interrupted whoever holds them."""
     with suppress(OSError):
-        os.write(2, f"\n{line}\n".encode())
+        os.write(2, words.encode())

@@ -9,7 +9,7 @@ import typer
 from resnetcli.cli.options import AsJson, ConfigFile, examples, takes
 from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.resolve import Given, resolve, resolve_as_train
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.results.bench import BenchResult
 
@@ -57,9 +57,9 @@ def train(ctx: typer.Context, given: Given, config_file: ConfigFile = None, as_j
     """
     config, _ = resolve_as_train(BenchTrainConfig, given, config_file)
 
-    from resnetcli.services import bench as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import bench as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.train(config, on_event=on_event)
     report(result, as_json)
 
@@ -83,9 +83,9 @@ def infer(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """
     config = resolve(BenchInferConfig, given)
 
-    from resnetcli.services import bench as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import bench as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.infer(config, on_event=on_event)
     report(result, as_json)
 

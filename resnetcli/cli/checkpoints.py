@@ -12,7 +12,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, switch, takes
 from resnetcli.cli.resolve import Given, option_name, resolve
 from resnetcli.cli.runs import complete_checkpoint, complete_run
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import ExportConfig, ReplayConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import CheckpointError, UsageError
@@ -87,9 +87,9 @@ def verify(
 
     result = service.verify(target)
     if replay:
-        from resnetcli.services import replay as replaying
+        with session_of(ctx).observed(LOADING) as on_event:
+            from resnetcli.services import replay as replaying
 
-        with session_of(ctx).observed() as on_event:
             replayed = replaying.replay(service.run_directory(Path(target)), config, on_event=on_event)
         result = result.model_copy(update={"replay": replayed})
     report(result, as_json)

@@ -10,7 +10,7 @@ from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import comparison_folder, deliver, write_comparison
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import newest_run
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.commands import CompareConfig
 from resnetcli.errors import UsageError
@@ -44,9 +44,9 @@ def compare(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     config = resolve(CompareConfig, given)
     folder = comparison_folder(config)
 
-    from resnetcli.services import compare as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import compare as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.compare(config, on_event=on_event)
     deliver(
         result,

@@ -8,7 +8,7 @@ import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.results.data import DataResult
 
@@ -27,9 +27,9 @@ def download(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """Get CIFAR-10 into the cache, verified. Every command that needs it does this by itself."""
     config = resolve(DataConfig, given)
 
-    from resnetcli.services import data as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import data as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.download(config, on_event)
     report(result, as_json)
 
@@ -40,9 +40,9 @@ def verify(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     """Hold every image and label against the canonical digests."""
     config = resolve(DataVerifyConfig, given)
 
-    from resnetcli.services import data as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import data as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.verify(config, on_event)
     report(result, as_json)
 
@@ -56,9 +56,10 @@ def show(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     config = resolve(DataShowConfig, given)
 
     from resnetcli.reporting import console, files, tables
-    from resnetcli.services import data as service
 
-    with session_of(ctx).observed() as on_event:
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import data as service
+
         result, images = service.show(config, on_event)
     if as_json:
         sys.stdout.write(files.to_json(result))

@@ -10,7 +10,7 @@ from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import deliver, evaluation_folder, write_curves_of, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.results.evaluate import EvaluateResult
 
@@ -35,9 +35,9 @@ def evaluate(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     config = resolve(EvaluateConfig, given)
     folder = evaluation_folder(config)
 
-    from resnetcli.services import evaluate as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import evaluate as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.evaluate(config, on_event=on_event)
 
     def write(result: EvaluateResult) -> EvaluateResult:

@@ -9,7 +9,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import InspectConfig
 from resnetcli.errors import UsageError
 from resnetcli.results.inspect import InspectResult
@@ -42,9 +42,9 @@ def inspect(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
         say_pretrained(session_of(ctx))
     config = resolve(InspectConfig, given)
 
-    from resnetcli.services import inspect as service
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import inspect as service
 
-    with session_of(ctx).observed() as on_event:
         result = service.inspect(config, on_event=on_event)
     report(result, config.depth, as_json)
 

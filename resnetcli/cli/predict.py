@@ -10,7 +10,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, from_flag, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import session_of
+from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import PredictConfig
 from resnetcli.errors import DataError, UsageError
 from resnetcli.results.predict import Prediction, PredictResult
@@ -46,10 +46,10 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     if as_json:
         config = config.model_copy(update={"format": "json"})
 
-    from resnetcli.services import predict as service
-
     lines = _Lines(config.format) if config.format in ("csv", "jsonl") else None
-    with session_of(ctx).observed() as on_event:
+    with session_of(ctx).observed(LOADING) as on_event:
+        from resnetcli.services import predict as service
+
         result = service.predict(
             config,
             stdin=sys.stdin.buffer if "-" in config.paths else None,

@@ -20,6 +20,8 @@ from resnetcli.results.train import CurveNotes, EpochRow, TrainResult
 
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")
+REPORT_FOLDER = "report"
+"""In a run directory."""
 COMPARISON = ("report.json", "differences.csv")
 
 R = TypeVar("R")
@@ -121,7 +123,7 @@ def write_comparison(result: CompareResult, folder: Path) -> CompareResult:
 def write_training(result: TrainResult, *, curves: bool = True) -> TrainResult:
     """Write `report/` into the run directory: curves, unless they were refused before, and what the closing measurement
     found."""
-    folder = Path(result.run_dir) / "report"
+    folder = Path(result.run_dir) / REPORT_FOLDER
     if result.history:
         _write_curves(folder, result.history, result.notes, draw=curves)
     if result.measured is None:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resnetcli.interrupts import StopRequest
+from resnetcli.interrupts import StopRequest, on_its_own
 
 if TYPE_CHECKING:  # events bring pydantic with them, which --help can do without
     from resnetcli.events import Notice, OnEvent
+
+LOADING = "loading PyTorch"
+"""The first phase of most commands: seconds, in which there would be nothing on the screen."""
 
 
 @dataclass
@@ -20,15 +23,26 @@ class Session:
     stop: StopRequest = field(default_factory=StopRequest)
     debug: bool = False
     quiet: bool = False
+    epochs_shown: set[int] = field(default_factory=set)
+    """Epochs of a run that have a line on stderr."""
 
     @contextmanager
-    def observed(self) -> Iterator[OnEvent]:
-        """Show on stderr what a service says while it works."""
+    def observed(self, phase: str = "", *, logged: bool = False) -> Iterator[OnEvent]:
+        """Show on stderr what a service says while it works, and before that `phase`, what is being done until it says
+        something. A log has a line for each phase only where they are `logged`: where the work takes minutes."""
+        from resnetcli.events import Phase
         from resnetcli.reporting.console import stderr
-        from resnetcli.reporting.progress import observer
+        from resnetcli.reporting.observers import observer
 
-        with observer(stderr(), quiet=self.quiet) as on_event:
-            yield on_event
+        with observer(stderr(), quiet=self.quiet, phases=logged) as on_event:
+            self.stop.frame = on_event.stopping
+            try:
+                if phase:
+                    on_event(Phase(phase))
+                yield on_event
+            finally:
+                self.stop.frame = on_its_own
+        self.epochs_shown |= on_event.epochs_shown
 
     def notify(self, notice: Notice) -> None:
         """Show one line on stderr, outside a service."""

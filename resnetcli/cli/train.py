@@ -13,10 +13,10 @@ import typer
 from resnetcli.cli.curves import keeping_curves
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
 from resnetcli.cli.recipes import default_recipe, read_recipe
-from resnetcli.cli.report_files import deliver, write_training
+from resnetcli.cli.report_files import REPORT_FOLDER, deliver, write_training
 from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train, tuned_for
 from resnetcli.cli.runs import complete_run
-from resnetcli.cli.session import Session, session_of
+from resnetcli.cli.session import LOADING, Session, session_of
 from resnetcli.config.extension import ExtendConfig, Policy
 from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
@@ -101,15 +101,15 @@ def train(
                     "--dry-run with --resume: a dry run previews a new run, or what --epochs and --extend would add",
                     "leave out one of them",
                 )
-            from resnetcli.services.dry_run import dry_run_extension
+            with session.observed(LOADING, logged=True) as on_event:
+                from resnetcli.services.dry_run import dry_run_extension
 
-            with session.observed() as on_event:
                 previewed = dry_run_extension(resume, overrides, extension, on_event=on_event)
-            report(previewed, as_json)
+            report(previewed, as_json, session)
             return
-        from resnetcli.services import train as service
+        with session.observed(LOADING, logged=True) as on_event, keeping_curves(on_event) as curves:
+            from resnetcli.services import train as service
 
-        with session.observed() as on_event, keeping_curves(on_event) as curves:
             result = service.resume(resume, overrides, stop=session.stop, on_event=curves, extend=extension)
     else:
         if extend is not None:
@@ -128,20 +128,25 @@ def train(
         if text := _scaled(config, origins):
             session.notify(Notice(text))
         if dry_run:
-            from resnetcli.services.dry_run import dry_run as preview
+            with session.observed(LOADING, logged=True) as on_event:
+                from resnetcli.services.dry_run import dry_run as preview
 
-            with session.observed() as on_event:
                 previewed = preview(config, dict(origins), on_event=on_event)
-            report(previewed, as_json)
+            report(previewed, as_json, session)
             return
 
         check_output_dir(config.output_dir, config.name)
-        from resnetcli.services import train as service
+        with session.observed(LOADING, logged=True) as on_event, keeping_curves(on_event) as curves:
+            from resnetcli.services import train as service
 
-        with session.observed() as on_event, keeping_curves(on_event) as curves:
             result = service.train(config, stop=session.stop, on_event=curves)
-    write = partial(write_training, curves=not curves.refused)
-    deliver(result, write, lambda written: report(written, as_json))
+    write = partial(_write, session, curves=not curves.refused)
+    deliver(result, write, partial(report, as_json=as_json, session=session))
+
+
+def _write(session: Session, result: TrainResult, *, curves: bool) -> TrainResult:
+    with session.observed("drawing the report"):
+        return write_training(result, curves=curves)
 
 
 def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[str]:
@@ -224,7 +229,7 @@ def _ignored(name: str) -> Notice:
     return Notice(f"{environment_name(name)} is ignored: a resumed run keeps its settings", warning=True)
 
 
-def report(result: TrainResult | DryRunResult, as_json: bool) -> None:
+def report(result: TrainResult | DryRunResult, as_json: bool, session: Session) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
@@ -232,4 +237,7 @@ def report(result: TrainResult | DryRunResult, as_json: bool) -> None:
     elif isinstance(result, DryRunResult):
         console.stdout().print(tables.dry_run(result))
     else:
-        console.stdout().print(tables.training(result))
+        shown = session.epochs_shown if console.same_place(sys.stdout, sys.stderr) else frozenset[int]()
+        folder = Path(result.run_dir) / REPORT_FOLDER
+        written = sorted(path.name for path in folder.glob("*.*")) if folder.is_dir() else []
+        console.stdout().print(tables.training(result, shown=shown, report=written))

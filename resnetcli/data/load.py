@@ -6,7 +6,7 @@ from resnetcli.config.base import DataOptions
 from resnetcli.data import cifar10, mini, sources
 from resnetcli.data.cifar10 import Dataset
 from resnetcli.errors import DataError
-from resnetcli.events import OnEvent
+from resnetcli.events import OnEvent, Phase
 
 
 def load_dataset(config: DataOptions, on_event: OnEvent) -> Dataset:
@@ -14,6 +14,7 @@ def load_dataset(config: DataOptions, on_event: OnEvent) -> Dataset:
 
     Raises DataError where it cannot be had or is damaged, and StorageError where it cannot be kept.
     """
+    on_event(Phase(f"loading {config.data}"))
     if config.data == "cifar10-mini":
         return mini.load()
     path = cifar10.cache_path(config.cache_dir)

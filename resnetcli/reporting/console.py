@@ -1,7 +1,8 @@
 """The two consoles: results on stdout, everything else on stderr.
 
 The surroundings are read here and nowhere else: `NO_COLOR` beats `FORCE_COLOR`, which beats `TERM=dumb` and pipes;
-`COLUMNS` sets the width; a stream that is not UTF-8 gets ASCII. Whatever is forced, bars move on a terminal only.
+`COLUMNS` sets the width; a stream that is not UTF-8 gets ASCII. Whatever is forced, bars move on a terminal only, and
+only on one that lets a program go back over its lines.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from resnetcli.reporting.text import visible
 
 WIDTH_WITHOUT_TERMINAL = 100
 """Columns of a pipe or file: enough for every table of ours."""
+
+DUMB = ("dumb", "unknown", "emacs")
+"""Values of TERM for what shows characters one after another and nothing else."""
 
 _GLYPHS = {
     ".": "…·▂",
@@ -128,7 +132,7 @@ def console_for(stream: TextIO, *, optional: bool = False) -> Console:
         stream.reconfigure(errors="replace")
     if optional:
         stream = cast(TextIO, _Optional(stream))
-    terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in DUMB
     return _SafeConsole(
         file=stream if _is_unicode(stream) else cast(IO[str], _AsciiStream(stream)),
         force_terminal=terminal,
@@ -141,6 +145,44 @@ def console_for(stream: TextIO, *, optional: bool = False) -> Console:
         emoji=False,
         highlight=False,
     )
+
+
+def redrawing(console: Console) -> Literal["lines", "line", "nothing"]:
+    """What a program can draw again on this console: any of its last lines, only the one that the cursor is in, or
+    nothing at all.
+
+    A cell of a notebook that runs `!command` gives it a pseudo-terminal, but shows what comes out as a page: colours
+    and a carriage return work, moving the cursor up does not, and each bar that is redrawn leaves a copy behind. The
+    kernel can be told by what it sets for its children: JPY_PARENT_PID, or else a pager `cat` and the terminal
+    `xterm-color` (ipykernel; Visual Studio Code starts it by itself). The variables of an editor or a host (VSCODE_…,
+    COLAB_…) tell nothing: they are in its real terminals too. A terminal without a name or without a size is none that
+    anybody is known to draw. In continuous integration (CI) a terminal ends in a log.
+    """
+    if not console.is_terminal or os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        return "nothing"
+    kernel = (os.environ.get("TERM"), os.environ.get("GIT_PAGER")) == ("xterm-color", "cat")
+    nameless = os.name != "nt" and not os.environ.get("TERM")
+    if os.environ.get("JPY_PARENT_PID") or kernel or nameless or _without_size(console.file):
+        return "line"
+    return "lines"
+
+
+def _without_size(stream: IO[str]) -> bool:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns == 0
+    except (OSError, ValueError):
+        return False  # not a terminal of this system: nothing is known of it
+
+
+def same_place(a: TextIO, b: TextIO) -> bool:
+    """Whether what is written to both can be read in one place: a terminal, a file, a pipe."""
+    try:
+        there, here = os.fstat(a.fileno()), os.fstat(b.fileno())
+    except (OSError, ValueError):
+        return False
+    if not there.st_ino:  # Windows numbers files only
+        return a.isatty() and b.isatty()
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
 def _is_unicode(stream: TextIO) -> bool:

@@ -8,15 +8,16 @@ from rich.console import Console
 from rich.text import Text
 
 from resnetcli.errors import Expected, Interrupted
+from resnetcli.reporting.progress import print_line
 from resnetcli.results.base import SCHEMA_VERSION
 
 
 def render_error(error: Expected, console: Console) -> None:
     """Print `error: message` and, where there is one, `hint: …` on the next line. To stop as asked is no error."""
     label = ("stopped: ", "bold yellow") if isinstance(error, Interrupted) else ("error: ", "bold red")
-    console.print(Text.assemble(label, error.message), soft_wrap=True)
+    print_line(Text.assemble(label, error.message), console)
     if error.hint:
-        console.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+        print_line(Text.assemble(("hint: ", "bold"), error.hint), console)
 
 
 def error_json(error: Expected) -> str:

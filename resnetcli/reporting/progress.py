@@ -1,7 +1,7 @@
-"""Two observers of events: bars that move on a terminal, plain lines in a pipe or log.
+"""Observers of events: the base of all, and plain lines for a pipe or log.
 
-Both are context managers and callables that take an event. Neither starts a thread, and both look at the clock before
-they do anything for a step, so that the training loop does not pay for being watched.
+They are context managers and callables that take an event. None starts a thread, and all look at the clock before they
+write anything for a step, so that the training loop does not pay for being watched.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
-from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, Progress, RunStarted, StepDone
+from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, Phase, Progress, RunStarted, StepDone
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import epoch_figures
+from resnetcli.reporting.text import wrapped
 
 HEARTBEAT_SECONDS = 30.0
 TASK_LINE_SECONDS = 10.0
@@ -25,11 +26,13 @@ Clock = Callable[[], float]
 
 
 class Observer:
-    """Shows warnings and nothing else: what `--quiet` asks for, and the base of the other two."""
+    """Shows warnings and nothing else: what `--quiet` asks for, and the base of the others."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
         self.console = console
         self.clock = clock
+        self.epochs_shown: set[int] = set()
+        """The epochs that have a line by now: a report in the same place need not say them again."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Notice) and event.warning:
@@ -46,8 +49,13 @@ class Observer:
     def close(self) -> None:
         """Leave the terminal as it was found; may be called twice."""
 
+    def stopping(self, line: str) -> str:
+        """What the handler of a signal has to write to show `line`, without harm to what is drawn. It calls this in the
+        middle of anything: nothing is printed here."""
+        return f"\n{line}\n"
+
     def show_line(self, line: str | Text) -> None:
-        self.console.print(line, soft_wrap=True)
+        print_line(line, self.console)
 
     def show_notice(self, notice: Notice) -> None:
         if notice.warning:
@@ -56,11 +64,23 @@ class Observer:
             self.show_line(notice.text)
 
 
-class PlainProgress(Observer):
-    """Lines for a pipe or a log: one per epoch, a heartbeat every 30 s, and for other tasks one every 10 s."""
+def print_line(line: str | Text, console: Console) -> None:
+    """In a file one line, however long; on a terminal, of any kind, it is cut between words."""
+    styled = Text(line) if isinstance(line, str) else line
+    if console.file.isatty() and len(styled.plain) > console.width:
+        # Spaces become ends of lines, one for one, so that styles stay where they were.
+        parts = [part for words in styled.plain.split("\n") for part in wrapped(words, console.width)]
+        styled.plain = "\n".join(parts)
+    console.print(styled, soft_wrap=True)
 
-    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+
+class PlainProgress(Observer):
+    """Lines for a pipe or a log: one per epoch, a heartbeat every 30 s, and for other tasks one every 10 s; with
+    `phases` also one for each of these."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic, *, phases: bool = False) -> None:
         super().__init__(console, clock)
+        self._phases = phases
         self._run: RunStarted | None = None
         self._last_line = clock()
         self._tasks: dict[str, _Task] = {}
@@ -72,6 +92,7 @@ class PlainProgress(Observer):
             case Progress():
                 self._show_task(event)
             case EpochDone():
+                self.epochs_shown.add(event.row.epoch)
                 self._line(epoch_line(event, self._run))
             case RunStarted():
                 self._run = event
@@ -79,6 +100,9 @@ class PlainProgress(Observer):
                     self._line(line)
             case Notice():
                 self.show_notice(event)
+            case Phase():
+                if self._phases:
+                    self._line(event.text)
             case CheckpointSaved():
                 pass  # one for each epoch: the epoch's line is enough
 
@@ -118,17 +142,6 @@ class _Task:
     brief: bool
 
 
-def observer(console: Console, quiet: bool = False) -> Observer:
-    """The observer that suits `console`; `quiet` shows only warnings."""
-    if quiet:
-        return Observer(console)
-    if console.is_terminal:
-        from resnetcli.reporting.live import LiveProgress
-
-        return LiveProgress(console)
-    return PlainProgress(console)
-
-
 def run_lines(run: RunStarted) -> list[str]:
     """What is about to happen, and where."""
     images = f"{text.count(run.train_images)} training images"
@@ -138,7 +151,8 @@ def run_lines(run: RunStarted) -> list[str]:
     lines = [
         f"run {run.run_dir}",
         f"{run.device}, {run.precision}, {text.plural(run.threads, 'thread')}; {text.count(run.parameters)} parameters",
-        f"{images}; {text.plural(run.epochs, 'epoch')} of {steps}",
+        images,
+        f"{text.plural(run.epochs, 'epoch')} of {steps}",
     ]
     if (run.start_epoch > 1 or run.start_step > 0) and run.start_epoch <= run.epochs:
         lines.append(f"going on in epoch {run.start_epoch} after its step {run.start_step}")
@@ -162,24 +176,41 @@ def epoch_line(event: EpochDone, run: RunStarted | None) -> str:
     return "  ".join(parts) + ("  ★ best so far" if event.best else "")
 
 
-def epoch_header() -> str:
+COLUMNS = {
+    "epoch": 8,
+    "train loss": 12,
+    "top-1": 9,
+    "val loss": 10,
+    "val top-1": 11,
+    "lr": 9,
+    "images/s": 10,
+    "time": 8,
+}
+"""Of the live table, with their widths."""
+MARK_WIDTH = 2
+LEFT_OUT = ((), ("lr", "images/s"), ("lr", "images/s", "val loss", "top-1"))
+"""What the table gives up where there is no room, before a number is cut in half."""
+
+
+def epoch_header(width: int) -> str:
     """Names of the columns of `epoch_row`."""
-    return _columns("epoch", "train loss", "top-1", "val loss", "top-1", "lr", "images/s", "time")
+    return _columns(tuple(COLUMNS), width)
 
 
-def epoch_row(event: EpochDone, run: RunStarted | None) -> str:
-    """An epoch as one row of a table, 79 characters wide."""
+def epoch_row(event: EpochDone, run: RunStarted | None, width: int) -> str:
+    """An epoch as one row of a table, at most `width` characters wide (but 41 at least)."""
     row = event.row
-    columns = _columns(
-        f"{row.epoch}/{run.epochs}" if run else str(row.epoch),
-        *epoch_figures(row),
-    )
-    return columns + (" ★" if event.best else "")
+    epoch = f"{row.epoch}/{run.epochs}" if run else str(row.epoch)
+    return _columns((epoch, *epoch_figures(row)), width) + (" ★" if event.best else "")
 
 
-def _columns(*cells: str) -> str:
-    widths = (8, 11, 9, 9, 9, 9, 9, 8)
-    return "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+def _columns(cells: tuple[str, ...], width: int) -> str:
+    """The cells, one for each of `COLUMNS`, those of them that have room."""
+    for left_out in LEFT_OUT:
+        widths = {name: columns for name, columns in COLUMNS.items() if name not in left_out}
+        if sum(widths.values()) + MARK_WIDTH <= width:
+            break
+    return "".join(cell.rjust(widths[name]) for name, cell in zip(COLUMNS, cells, strict=True) if name in widths)
 
 
 def amount(event: Progress) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -112,6 +113,26 @@ def p_value(p: float) -> str:
 def shape(dimensions: Sequence[int]) -> str:
     """Dimensions as "64×8×8"."""
     return "×".join(str(d) for d in dimensions)
+
+
+_UNBROKEN = re.compile(
+    r"`[^`]*`\S*"  # a command, to be copied
+    r"|(?<=: )resnetcli .*$"  # the same, at the end of a message
+    r"|[\d.,]+ (?:%|ms|s|min|m|h|B|KiB|MiB|GiB|images/s)(?=[\s.,;:)]|$)\S*"  # a number and its unit
+    r"|\S+"
+)
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """The line in parts of at most `width` characters, cut between words; a number keeps its unit, and a command is not
+    cut. What is longer than `width` by itself stays whole."""
+    parts, start, end = list[str](), 0, 0
+    for match in _UNBROKEN.finditer(line):
+        if end and match.end() - start > width:
+            parts.append(line[start:end])
+            start = match.start()
+        end = match.end()
+    return [*parts, line[start:end]]
 
 
 def ending(line: str, width: int) -> str:

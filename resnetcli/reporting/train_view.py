@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -25,11 +26,19 @@ STOPPED = {
 }
 
 
-def train_summary(result: TrainResult) -> Group:
-    """How a run went: history, the closing measurement, where it lies, and what to type next."""
+def train_summary(result: TrainResult, shown: Collection[int] = (), report: Sequence[str] = ()) -> Group:
+    """How a run went: history, the closing measurement, where it lies, and what to type next.
+
+    The epochs `shown` had a line in the same place when they ended, and get no other; `report` has the names of the
+    files in the report folder.
+    """
     parts: list[RenderableType] = []
+    unseen = [row for row in result.history if row.epoch not in shown]
+    if unseen:
+        title = "Epochs" if len(unseen) == len(result.history) else "Epochs before"
+        parts.append(history_table(unseen, title, best_epoch(result.history)))
     if result.history:
-        parts += [history_table(result.history), _sparklines(result.history), Text()]
+        parts += [_sparklines(result.history), Text()]
     if result.measured is not None:
         parts += [overall_panel(result.measured), Text(), per_class_table(result.measured.scores), Text()]
         parts += [most_confused_table(result.measured.scores), Text()]
@@ -37,11 +46,13 @@ def train_summary(result: TrainResult) -> Group:
     rows: list[tuple[str, RenderableType]] = [
         ("run", Text(result.run_dir, style="bold")),
         ("checkpoint", Text(result.checkpoint)),
+        *_report_rows(Path(result.run_dir) / "report", report),
         (
             "trained",
             f"{text.plural(result.epochs, 'epoch')}, {text.plural(result.steps, 'step')}, "
             f"{text.duration(result.train_seconds)}; {STOPPED.get(result.stopped, result.stopped)}",
         ),
+        *_best_row(result.history),
         ("next", Text(f"resnetcli evaluate {run}", style="cyan")),
         ("", Text(f"resnetcli predict PICTURE --checkpoint {run}", style="cyan")),
     ]
@@ -49,25 +60,46 @@ def train_summary(result: TrainResult) -> Group:
     return Group(*parts)
 
 
-def history_table(history: Sequence[EpochRow]) -> Adaptive:
-    """One row per epoch, the best one on validation marked; the middle of a long history is left out."""
-    return Adaptive(lambda level: _history(history, level), last_level=1)
+def _report_rows(folder: Path, names: Sequence[str]) -> list[tuple[str, RenderableType]]:
+    """Where the report is, and under it its pictures and its tables."""
+    pictures = ", ".join(name for name in names if name.endswith(".png"))
+    tables = ", ".join(name for name in names if not name.endswith(".png"))
+    rows = [("pictures", pictures), ("tables", tables)]
+    return [("report", Text(str(folder))), *((name, Text(value)) for name, value in rows if value)] if names else []
 
 
-def _history(history: Sequence[EpochRow], level: int) -> Table:
+def _best_row(history: Sequence[EpochRow]) -> list[tuple[str, RenderableType]]:
+    best = best_epoch(history)
+    if best is None:
+        return []
+    row = next(row for row in history if row.epoch == best)
+    return [("best", f"epoch {best}, top-1 {text.percent(row.val_top1 or 0.0)} on the validation images")]
+
+
+def best_epoch(history: Sequence[EpochRow]) -> int | None:
+    """The first epoch with the best accuracy on the validation images; None without such images."""
+    measured = [(row.val_top1, -row.epoch) for row in history if row.val_top1 is not None]
+    return -max(measured)[1] if measured else None
+
+
+def history_table(history: Sequence[EpochRow], title: str = "Epochs", best: int | None = None) -> Adaptive:
+    """One row per epoch, the `best` one marked; the middle of a long history is left out."""
+    return Adaptive(lambda level: _history(history, title, best, level), last_level=1)
+
+
+def _history(history: Sequence[EpochRow], title: str, best: int | None, level: int) -> Table:
     names = ["epoch", "train loss", "top-1", "val loss", "val top-1", "lr", "images/s", "time"]
     names = names[: (8, 5)[level]]
-    table = simple_table("Epochs")
+    table = simple_table(title)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    best = max((row.val_top1 for row in history if row.val_top1 is not None), default=None)
     for index, row in enumerate(history):
         if len(history) > ROWS_SHOWN and 0 < index <= len(history) - ROWS_SHOWN:
             if index == 1:
                 table.add_row("…")
             continue
-        is_best = best is not None and row.val_top1 == best
+        is_best = row.epoch == best
         cells = (
             text.count(row.epoch),
             *epoch_figures(row),

@@ -11,7 +11,7 @@ import torch
 
 from resnetcli.config.base import IMAGE_SIZE, MAX_EPOCHS
 from resnetcli.config.train import TrainConfig
-from resnetcli.events import Notice, OnEvent, ignore
+from resnetcli.events import Notice, OnEvent, Phase, ignore
 from resnetcli.services.advice import advice
 from resnetcli.services.pace import Pace, measure_pace
 from resnetcli.services.setup import Setup, prepare_new
@@ -71,6 +71,7 @@ def _decide(setup: Setup, on_event: OnEvent) -> dict[str, object]:
     assert config.budget is not None
     seconds = 60 * config.budget
     on_event(Notice(f"taking a few steps, to see how many epochs {config.budget:g} min allow"))
+    on_event(Phase("measuring steps"))
     with advice(config, setup.trainer.batches.batch_size):
         pace = measure_pace(setup, timed_steps=TIMED_STEPS, max_seconds=MEASURING_FRACTION * seconds)
     left = (1 - RESERVE_FRACTION) * seconds - RESERVE_SECONDS - (time.monotonic() - setup.began)

@@ -10,7 +10,7 @@ from resnetcli.config.extension import ExtendConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.sizes import small_epochs
 from resnetcli.engine.runtime import peak_memory
-from resnetcli.events import OnEvent
+from resnetcli.events import OnEvent, Phase
 from resnetcli.results.train import DryRunResult
 from resnetcli.services.advice import advice
 from resnetcli.services.budget import prepare_within_budget
@@ -27,7 +27,7 @@ def dry_run(config: TrainConfig, origins: dict[str, str], *, on_event: OnEvent) 
     setup = (prepare_new if config.budget is None else prepare_within_budget)(config, on_event)
     if config.budget is not None:
         origins = {**origins, **dict.fromkeys(("epochs", "start_size", "start_size_until"), "budget")}
-    result = _measured(setup, origins, config.output_dir)
+    result = _measured(setup, origins, config.output_dir, on_event)
     return result.model_copy(update={"config": result.config | {"budget": config.budget}})
 
 
@@ -46,14 +46,15 @@ def dry_run_extension(
         if notice.warning:  # the rest is a table of its own
             on_event(notice)
     origins = dict.fromkeys(config.model_dump(), "run") | dict.fromkeys((*overrides, "epochs", "extensions"), "flag")
-    result = _measured(setup, origins, run)
+    result = _measured(setup, origins, run, on_event)
     return result.model_copy(update={"rates": rates(config, setup.trainer.batches.steps)})
 
 
-def _measured(setup: Setup, origins: dict[str, str], output_dir: Path) -> DryRunResult:
+def _measured(setup: Setup, origins: dict[str, str], output_dir: Path, on_event: OnEvent) -> DryRunResult:
     """What there is still to do for `setup`, from the position where it stands."""
     config, trainer = setup.config, setup.trainer
     small = small_epochs(config)
+    on_event(Phase("taking a step"))
     with advice(config, trainer.batches.batch_size):
         pace = measure_pace(setup)
     done = trainer.position.epoch

@@ -17,7 +17,7 @@ from resnetcli.data.cifar10 import cache_folder
 from resnetcli.engine.precision import measure_bf16_gain
 from resnetcli.engine.runtime import Runtime, processor_name, resolve_runtime
 from resnetcli.errors import ResnetCliError, StorageError
-from resnetcli.events import Notice, OnEvent
+from resnetcli.events import Notice, OnEvent, Phase
 from resnetcli.untrusted import parse_json, read_plain
 
 FILE = "machine.json"
@@ -40,6 +40,7 @@ def runtime_for(config: InferenceOptions | TrainConfig, on_event: OnEvent) -> Ru
     cache_dir = config.cache_dir if isinstance(config, CacheOptions) else None
 
     def gain() -> float:
+        on_event(Phase("choosing the precision"))
         try:
             return _remembered_gain(cache_folder(cache_dir) / FILE)
         except StorageError:  # no home, no memory

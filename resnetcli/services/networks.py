@@ -13,7 +13,7 @@ from resnetcli.checkpoints.reading import Checkpoint, check_fit, open_checkpoint
 from resnetcli.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
 from resnetcli.engine.runtime import Runtime
 from resnetcli.errors import CheckpointError
-from resnetcli.events import Notice, OnEvent
+from resnetcli.events import Notice, OnEvent, Phase
 from resnetcli.models.inference import InferenceNetwork
 from resnetcli.models.resnet import ResNet
 from resnetcli.results.checkpoints import Ancestor, at_bound
@@ -30,6 +30,7 @@ def open_network(target: str | Path, on_event: OnEvent) -> tuple[Checkpoint, Res
 
 def open_any(target: str | Path, on_event: OnEvent) -> Checkpoint:
     """A checkpoint in any of its forms; says what had to be assumed of a foreign one. Raises CheckpointError."""
+    on_event(Phase(f"opening {target}"))
     checkpoint = open_checkpoint(target, Normalization(mean=MEAN, std=STD))
     if checkpoint.kind == "packaged" and os.path.lexists(target):
         text = f"{target} is the packaged weights; what lies here under this name is ./{target}"

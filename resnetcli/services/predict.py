@@ -20,7 +20,7 @@ from resnetcli.data.batches import Normalizer
 from resnetcli.engine.calibration import probabilities
 from resnetcli.engine.evaluate import evaluating, inference_rows, logits_of
 from resnetcli.errors import DataError, Interrupted
-from resnetcli.events import Notice, OnEvent, Progress
+from resnetcli.events import Notice, OnEvent, Phase, Progress
 from resnetcli.results.checkpoints import Appearance
 from resnetcli.results.predict import Guess, LeftOut, NoticeKind, Prediction, PredictResult
 from resnetcli.services.machine import runtime_for
@@ -97,6 +97,7 @@ def predict(
     rows, done, failed, interrupted = inference_rows(runtime.device), 0, 0, False
     left_out = pictures.LeftOut()
     try:
+        on_event(Phase("reading pictures"))
         with pictures.quiet_decoders():
             names = pictures.find(config.paths, config.recursive, stdin, left_out, null=config.null)
             decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)

@@ -19,7 +19,7 @@ from resnetcli.engine.evaluate import inference_rows
 from resnetcli.engine.loop import Trainer
 from resnetcli.engine.runtime import Runtime, seed_everything, versions
 from resnetcli.errors import CheckpointError, UsageError
-from resnetcli.events import Notice, OnEvent
+from resnetcli.events import Notice, OnEvent, Phase
 from resnetcli.models.kernels import accelerate
 from resnetcli.models.rescale import rescale_for_muon
 from resnetcli.models.resnet import ResNet
@@ -99,6 +99,7 @@ def prepare(
     """Data, batches and trainer for a plain channels_last `network`, wired together."""
     dataset = dataset or load_dataset(config, on_event)
     began = time.monotonic()
+    on_event(Phase("preparing images and network"))
     if network.head.out_features != len(dataset.classes):
         raise CheckpointError(
             f"{config.init}: {network.head.out_features} classes, but {dataset.name} has {len(dataset.classes)}",

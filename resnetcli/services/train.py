@@ -29,7 +29,17 @@ from resnetcli.engine.calibration import calibrate
 from resnetcli.engine.evaluate import collect_logits, loss_and_top1
 from resnetcli.engine.loop import Position, Trainer
 from resnetcli.errors import CheckpointError, DivergedError
-from resnetcli.events import CheckpointSaved, EpochDone, Event, Notice, OnEvent, RunHistory, RunStarted
+from resnetcli.events import (
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    Notice,
+    OnEvent,
+    Progress,
+    RunHistory,
+    RunStarted,
+    ignore,
+)
 from resnetcli.interrupts import StopRequest
 from resnetcli.results.checkpoints import Calibration
 from resnetcli.results.train import TrainResult
@@ -173,7 +183,7 @@ def _run(setup: Setup, run_dir: Path, manager: CheckpointManager, stop: StopRequ
     _announce_sizes(setup.config, trainer.position.epoch, on_event)
     watch = _HistoryWriter(run_dir, trainer, on_event)
     watch.write()
-    validation = Validation(setup, stop)
+    validation = Validation(setup, stop, on_event)
     with advice(setup.config, trainer.batches.batch_size, run_dir):
         reason = trainer.run(
             validate=validation, save=_saver(setup, validation, manager, on_event), on_event=watch, stop=stop
@@ -213,7 +223,7 @@ def _announce_sizes(config: TrainConfig, epoch: int, on_event: OnEvent) -> None:
     """Says when the images grow, where that is still to come."""
     small, size = small_epochs(config), config.start_size
     if epoch < small < config.epochs:
-        larger = f"of {IMAGE_SIZE}x{IMAGE_SIZE} after it: steps take longer then, which the time left does not know yet"
+        larger = f"of {IMAGE_SIZE}x{IMAGE_SIZE} after it, with steps that take longer"
         on_event(Notice(f"images of {size}x{size} pixels up to epoch {small}, {larger}"))
     elif epoch < small:
         on_event(Notice(f"images of {size}x{size} pixels in all epochs"))
@@ -238,8 +248,8 @@ class Validation:
     """Loss and accuracy on the validation split, and of the same logits how far they can be trusted; (nan, nan) where
     there is no such split, None where `stop` cut it short."""
 
-    def __init__(self, setup: Setup, stop: Callable[[], bool]) -> None:
-        self.setup, self.stop = setup, stop
+    def __init__(self, setup: Setup, stop: Callable[[], bool], on_event: OnEvent = ignore) -> None:
+        self.setup, self.stop, self.on_event = setup, stop, on_event
         self.calibration: Calibration | None = None
         """Of the weights that were measured last."""
 
@@ -247,12 +257,16 @@ class Validation:
         batches, labels = self.setup.val
         if not len(labels):
             return math.nan, math.nan
+        self._progress(0)
         network = for_inference(self.setup.network, self.setup.runtime.in_float32())
-        logits = collect_logits(network, batches, stop=self.stop)
+        logits = collect_logits(network, batches, on_images=self._progress, stop=self.stop)
         if logits is None:
             return None
         self.calibration = calibrate(logits, labels)
         return loss_and_top1(logits, labels)
+
+    def _progress(self, done: int) -> None:
+        self.on_event(Progress("validating", done, len(self.setup.val[1]), "images"))
 
 
 def _saver(
@@ -311,4 +325,5 @@ def _started(setup: Setup, run_dir: Path) -> RunStarted:
         batch_size=trainer.batches.batch_size,
         start_epoch=trainer.position.epoch + 1,
         start_step=trainer.position.step,
+        small_epochs=small_epochs(setup.config),
     )

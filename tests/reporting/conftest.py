@@ -7,6 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def silent_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    colours = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    for name in (*colours, "COLUMNS", "LINES", "CI", "JPY_PARENT_PID", "GIT_PAGER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -34,6 +34,10 @@ from tests.reporting.examples import (
     train_result,
 )
 
+REPORT_FILES = (
+    *("calibration.png", "confusion.csv", "confusion.png", "history.png"),
+    *("per_class.csv", "predictions.csv", "report.json"),
+)
 REPORTS: dict[str, RenderableType] = {
     "evaluate": tables.evaluation(evaluate_result(("report/report.json", "report/confusion.png"))),
     "compare": tables.comparison(compare_result(("report/report.json", "report/differences.csv")), 6),
@@ -46,7 +50,7 @@ REPORTS: dict[str, RenderableType] = {
     "data": tables.data(data_result()),
     "bench-train": tables.bench(bench_result()),
     "bench-infer": tables.bench(bench_result("bench infer")),
-    "train": tables.training(train_result()),
+    "train": tables.training(train_result(), report=REPORT_FILES),
 }
 
 
@@ -211,6 +215,32 @@ def test_a_final_run_has_dashes_for_what_was_not_validated() -> None:
     text = drawn(history_table(rows))
     assert text.count("–") == 4
     assert "★" not in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "title", "rows"), [((), "Epochs", [1, 2, 3, 4, 5]), ((3, 4, 5), "Epochs before", [1, 2])]
+)
+def test_epochs_that_had_a_line_in_the_same_place_get_no_other(
+    shown: tuple[int, ...], title: str, rows: list[int]
+) -> None:
+    lines = drawn(tables.training(train_result(), shown=shown)).split("\n")
+    assert lines[0].strip() == title
+    assert [int(line.split()[0]) for line in lines if line.split() and line.split()[0].isdecimal()] == rows
+
+
+def test_where_all_epochs_had_a_line_the_summary_has_none_but_names_the_best() -> None:
+    text = drawn(tables.training(train_result(), shown=range(1, 6)))
+    assert "Epochs" not in text
+    assert "2.1000 → 0.6807" in text
+    assert re.search(r"^best +epoch 5, top-1 77.00 % on the validation images *$", text, re.MULTILINE)
+
+
+def test_the_summary_names_the_report_folder_and_what_is_in_it() -> None:
+    text = drawn(tables.training(train_result(), report=("history.png", "report.json")))
+    assert re.search(
+        r"^report +runs/fast-1/report *\npictures +history.png *\ntables +report.json *$", text, re.MULTILINE
+    )
+    assert "/report" not in drawn(tables.training(train_result()))
 
 
 def test_the_summary_of_a_run_ends_with_commands_that_a_shell_takes() -> None:
