@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, TypeVar
@@ -22,6 +23,7 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 from torch import Tensor
 
 from resnetcli.checkpoints.soundness import check_sound
@@ -33,6 +35,7 @@ from resnetcli.untrusted import MAX_ITEMS, json_values, open_plain, parse_json, 
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "resnetcli"
+LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 MODEL_FILE, TRAINER_FILE, MANIFEST_FILE = "model.safetensors", "trainer.safetensors", "manifest.json"
 MAX_HEADER_BYTES = 4 * 2**20
 """Room for the history of MAX_EPOCHS; a model's header has about 40 kB."""
@@ -149,7 +152,7 @@ def encode(tensors: dict[str, Tensor], header: BaseModel) -> bytes:
 
     Written here, because the library's own encoder aborts the process where it finds no memory (seen under RLIMIT_AS).
     """
-    entries: dict[str, object] = {"__metadata__": {HEADER_KEY: header.model_dump_json()}}
+    entries: dict[str, object] = {"__metadata__": {HEADER_KEY: to_json(header)}}
     parts: list[memoryview] = []
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
@@ -265,6 +268,15 @@ def _ours(metadata: dict[str, str], path: Path) -> str:
     return metadata[HEADER_KEY]
 
 
+def to_json(model: BaseModel, indent: int | None = None) -> str:
+    """What `parse` reads. A path that is no UTF-8 comes back as it was: its bytes are lone surrogates in Python, which
+    only an escape can say."""
+    try:
+        return model.model_dump_json(indent=indent)
+    except PydanticSerializationError:
+        return json.dumps(model.model_dump(mode="json"), indent=indent, allow_nan=False)
+
+
 def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
     """JSON of ours to its model; a newer schema gets a message of its own."""
     try:
@@ -275,6 +287,8 @@ def parse(text: str | bytes, model: type[_Model], path: Path) -> _Model:
                 f"{path}: schema version {version}, but this resnetcli reads up to {SCHEMA_VERSION}",
                 "update resnetcli: pip install --upgrade resnetcli",
             )
+        if LONE_SURROGATE.search(text if isinstance(text, str) else text.decode()):
+            return model.model_validate(document)  # pydantic's own parser refuses them
         return model.model_validate_json(text)
     except ValueError as error:
         what = f"{error.error_count()} invalid fields" if isinstance(error, ValidationError) else str(error)

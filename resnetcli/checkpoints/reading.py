@@ -3,6 +3,7 @@ portable .safetensors, a foreign file."""
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,8 +81,7 @@ def open_checkpoint(target: str | Path, foreign_normalization: Normalization) ->
         weights, header = read_packaged(target)
         return Checkpoint(packaged_file(target), "packaged", weights, header)
     path = Path(target)
-    if not os.path.exists(path):  # noqa: PTH110  # unlike Path.exists, it takes a name that is too long
-        raise CheckpointError(f"{target}: no such checkpoint", _near(path))
+    _check_there(path, target)
     if path.is_dir():
         alone = (path / MODEL_FILE).is_file() and not (path / MANIFEST_FILE).exists()
         if alone and HEADER_KEY not in read_header(path / MODEL_FILE):  # what accelerate and transformers save
@@ -115,6 +115,19 @@ def open_checkpoint(target: str | Path, foreign_normalization: Normalization) ->
         origin=path.name if foreign.part is None else f"{path.name} ({foreign.part})",
     )
     return Checkpoint(path, "foreign", foreign.weights, header, remarks=foreign.remarks, names=foreign.names)
+
+
+def _check_there(path: Path, target: str | Path) -> None:
+    """Raises CheckpointError where there is nothing, or nothing that may be looked at."""
+    for place in (path, path / MODEL_FILE):  # the second asks for the permission to enter a folder
+        try:
+            place.stat()
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):
+                hint = "name another, or get the permission to read it and to enter the folders above it"
+                raise CheckpointError(f"{target}: cannot be read ({error.strerror})", hint) from error
+            if place == path:
+                raise CheckpointError(f"{target}: no such checkpoint", _near(path)) from error
 
 
 def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, Tensor]:

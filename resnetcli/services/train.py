@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from resnetcli.checkpoints import storage
-from resnetcli.checkpoints.format import TrainerHeader, read_json
+from resnetcli.checkpoints.format import TrainerHeader, read_json, to_json
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
@@ -145,7 +145,7 @@ def changed_versions(setup: Setup, snapshot: Snapshot) -> list[tuple[str, str, s
 
 
 def _write_config(run: Path, config: TrainConfig) -> None:
-    storage.write_file(run / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
+    storage.write_file(run / CONFIG_FILE, (to_json(config, indent=2) + "\n").encode())
 
 
 def read_config(run: Path) -> TrainConfig:
