@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_command
 
 from resnetcli import __version__
+from resnetcli.cli.groups import Group
 from resnetcli.cli.session import session_of
 
 # Panel and first line of the help of each command. Its module is imported when it runs: with pydantic's models and a
@@ -38,7 +39,7 @@ EPILOG = """[bold]Examples[/bold]
   resnetcli COMMAND --help"""
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """Knows its commands by name and short help, and imports one only to run it or to complete its options."""
 
     def __init__(self, **settings: Any) -> None:
@@ -78,11 +79,21 @@ def resnetcli(
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", "-q", help="No progress on stderr, only warnings. \\[default: off]", envvar="RESNETCLI_QUIET"
+            "--quiet",
+            "-q",
+            help="No progress on stderr, only warnings. \\[default: off]",
+            envvar="RESNETCLI_QUIET",
+            show_envvar=False,
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error. \\[default: off]", envvar="RESNETCLI_DEBUG")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Show the traceback of an error. \\[default: off]",
+            envvar="RESNETCLI_DEBUG",
+            show_envvar=False,
+        ),
     ] = False,
 ) -> None:
     """Train, evaluate, inspect and predict with a small ResNet-50 for 32×32 colour images, CIFAR-10 first."""

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, ConfigFile, examples, takes
 from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.resolve import Given, resolve, resolve_as_train
@@ -27,6 +28,7 @@ TRAIN_OPTIONS = (*INFER_OPTIONS, "recipe", "optimizer", "batch_size", "start_siz
 """Settings of a run that decide its speed most; the others are those of the recipe or of --config."""
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

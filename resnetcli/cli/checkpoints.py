@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, examples, switch, takes
 from resnetcli.cli.resolve import Given, option_name, resolve
 from resnetcli.cli.runs import complete_checkpoint, complete_run
@@ -19,6 +20,7 @@ from resnetcli.errors import CheckpointError, UsageError
 from resnetcli.results.checkpoints import CheckpointsResult
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.session import LOADING, session_of
@@ -13,6 +14,7 @@ from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConf
 from resnetcli.results.data import DataResult
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

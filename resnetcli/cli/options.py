@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
+from typer.core import TyperOption
+from typer.models import OptionInfo
 
-from resnetcli.cli.recipes import complete_recipe
+from resnetcli.cli.recipes import complete_recipe, recipe_names
 from resnetcli.cli.resolve import Given, environment_name, environment_notices, option_fields, option_name
 from resnetcli.cli.runs import complete_checkpoint
 from resnetcli.cli.session import session_of
@@ -36,18 +38,33 @@ PANELS = (
 """The order in which help shows them."""
 
 SHORT_FLAGS = {"output": "-o", "output_dir": "-o", "null": "-0"}
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Shell completion of --device, without torch: NVIDIA's GPUs of Linux by the names of their devices."""
+    gpus = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    names = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in gpus), "mps"]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
     "checkpoint": complete_checkpoint,
     "checkpoint_a": complete_checkpoint,
     "checkpoint_b": complete_checkpoint,
     "init": complete_checkpoint,
     "recipe": complete_recipe,
+    "device": complete_device,
 }
+
+
+VARIABLES = "Every option has an environment variable: RESNETCLI_BATCH_SIZE for --batch-size, and so on."
+METAVARS = {"device": "<auto|cpu|cuda|cuda:N|mps>", "recipe": f"<{'|'.join((*recipe_names(), 'file'))}>"}
+"""Where words are a part of what is taken."""
 
 
 def examples(*lines: str) -> str:
     """The epilog of a command."""
-    return "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+    return "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines), "", VARIABLES])
 
 
 def switch(name: str, text: str, panel: str, *flags: str, callback: Callable[..., bool] | None = None) -> Any:
@@ -98,11 +115,13 @@ def takes(
     *,
     only: tuple[str, ...] | None = None,
     recipe: tuple[str, Mapping[str, object]] = ("", {}),
+    common: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `model` (or `only` some), beside its own parameters and the global switches.
 
     The command is called with `given=` (what was said, not yet validated) and with its own parameters. `recipe` is
-    the name and the settings of the recipe that applies by default, whose values the help texts show.
+    the name and the settings of the recipe that applies by default, whose values the help texts show. With `common`,
+    --help shows these options only, and --help-all all of them.
     """
     fields = {} if model is None else {n: f for n, f in option_fields(model).items() if only is None or n in only}
     fields = dict(sorted(fields.items(), key=lambda item: PANELS.index(_extra(item[1])["panel"])))
@@ -114,6 +133,11 @@ def takes(
         parameters += [_parameter(name, info, recipe) for name, info in fields.items()]
         parameters += [parameter.replace(kind=keyword) for parameter in own]
         parameters += [inspect.Parameter(n, keyword, default=False, annotation=a) for n, a in GLOBAL.items()]
+        parameters += [_help_parameter("help", frozenset(common), "--help", "-h")]
+        if common:
+            parameters += [_help_parameter("help_all", frozenset(), "--help-all")]
+        for parameter in parameters[1:]:
+            _declare_plainly(parameter)
 
         def command(ctx: typer.Context, **values: Any) -> None:
             for notice in environment_notices(os.environ):
@@ -131,6 +155,43 @@ def takes(
         return command
 
     return decorate
+
+
+def _help_parameter(name: str, shown: frozenset[str], *flags: str) -> inspect.Parameter:
+    """The option that shows help, in place of Click's; of the command's options only those in `shown`, unless that is
+    empty."""
+
+    def show(ctx: typer.Context, value: bool) -> None:
+        if not value or ctx.resilient_parsing:
+            return
+        left_out = [p for p in ctx.command.params if shown and isinstance(p, TyperOption) and p.name not in shown]
+        for param in left_out:
+            param.hidden = True
+        text = ctx.get_help()  # empty where it has been printed, as it is with rich
+        for param in left_out:
+            param.hidden = False
+        typer.echo(text, nl=bool(text))
+        raise typer.Exit
+
+    text = "Show these common options, and exit." if shown else "Show all options, and exit."
+    declared = typer.Option(
+        *flags,
+        help=text,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        rich_help_panel="Global",
+        show_default=False,
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, declared])
+
+
+def _declare_plainly(parameter: inspect.Parameter) -> None:
+    """Names the environment variables once, in the epilog, and no type beside a flag."""
+    kind, declared, *_ = get_args(parameter.annotation)
+    declared.show_envvar = False
+    if isinstance(declared, OptionInfo) and bool in (kind, *get_args(kind)):
+        declared.metavar = ""
 
 
 def from_flag(ctx: typer.Context, parameter: str) -> bool:
@@ -160,7 +221,6 @@ def _parameter(name: str, info: FieldInfo, recipe: tuple[str, Mapping[str, objec
     shared: dict[str, Any] = {
         "help": f"{info.description}{_default_text(name, info, str(extra['unit']), recipe)}",
         "envvar": environment_name(name),
-        "show_envvar": True,
         "show_default": False,
         "autocompletion": COMPLETIONS.get(name) or _choice_completion(kind),
     }
@@ -171,7 +231,9 @@ def _parameter(name: str, info: FieldInfo, recipe: tuple[str, Mapping[str, objec
         long = option_name(name)
         flags = [f"{long}/--no-{long[2:]}" if kind is bool else long]
         flags += [SHORT_FLAGS[name]] if name in SHORT_FLAGS else []
-        metavar = None if kind is bool else f"<{_kind_name(kind)}>"
+        metavar = (
+            METAVARS.get(name) or f"<{'|'.join((*recipe_names(), 'file')) if name == 'recipe' else _kind_name(kind)}>"
+        )
         declared = typer.Option(*flags, metavar=metavar, rich_help_panel=extra["panel"], **shared)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation | None, declared]

@@ -35,6 +35,14 @@ def complete_policy(incomplete: str) -> list[str]:
     return [policy for policy in get_args(Policy) if policy.startswith(incomplete)]
 
 
+COMMON = (
+    *("recipe", "epochs", "budget", "batch_size", "lr", "seed", "init", "val_fraction", "data", "config_file"),
+    *("output_dir", "name", "max_time", "resume", "dry_run", "device", "threads", "precision"),
+    *("as_json", "quiet", "help", "help_all"),
+)
+"""Options that --help shows; --help-all shows the others too."""
+
+
 @app.command(
     epilog=examples(
         "resnetcli train",
@@ -46,7 +54,7 @@ def complete_policy(incomplete: str) -> list[str]:
         "resnetcli train --config runs/twenty/config.json --name again --dry-run",
     )
 )
-@takes(TrainConfig, recipe=default_recipe())
+@takes(TrainConfig, recipe=default_recipe(), common=COMMON)
 def train(
     ctx: typer.Context,
     given: Given,
