@@ -17,6 +17,7 @@ from resnetcli.reporting.train_view import ROWS_SHOWN, history_table
 from resnetcli.results.checkpoints import CheckpointsResult
 from resnetcli.results.compare import Paired
 from resnetcli.results.evaluate import Scores
+from resnetcli.results.train import EpochRate
 from tests.golden import assert_golden, drawn
 from tests.reporting.examples import (
     CLASSES,
@@ -262,6 +263,20 @@ def test_smaller_images_are_named_beside_those_of_the_plain_loop() -> None:
     whole = drawn(tables.bench(bench_result().model_copy(update={"first_epochs": None})))
     assert "pixels a side" not in whole
     assert "at first" not in whole
+
+
+def test_a_dry_run_of_an_extension_shows_the_rates_before_and_after_and_where_a_rate_was_scaled() -> None:
+    rows = ((9, 0.016, 0.0081, False), (10, 0.008, 0.0001, False), (11, 0.04, 0.036, True), (20, 0.004, 4e-5, True))
+    rates = tuple(EpochRate(epoch=e, first=a, last=b, extended=x) for e, a, b, x in rows)
+    plain = dry_run_result()
+    shown = drawn(tables.dry_run(plain.model_copy(update={"rates": rates})))
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["10", "0.008", "0.0001"] in lines
+    assert lines[lines.index(["11", "0.04", "0.036", "extended"]) + 1] == ["…"]
+    assert ["20", "0.004", "4e-05", "extended"] in lines
+    assert "Learning rate" not in drawn(tables.dry_run(plain))
+    update = {"config": {"lr": 0.02, "batch_size": 32}, "origins": {"lr": "scaled", "batch_size": "flag"}}
+    assert "recipe, scaled for batch size 32" in drawn(tables.dry_run(plain.model_copy(update=update)))
 
 
 def test_a_dry_run_names_the_slower_steps_of_larger_images_where_there_are_some() -> None:
