@@ -145,7 +145,7 @@ def step_folders(run_dir: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  # names are all that is wanted
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.lexists(folder):
             return []
         raise CheckpointError(
             f"{folder}: cannot be read ({error.strerror})", "a folder of checkpoints is expected"

@@ -18,6 +18,7 @@ from resnetcli.checkpoints.format import (
     HEADER_KEY,
     MANIFEST_FILE,
     MAX_CLASSES,
+    MAX_HEADER_BYTES,
     MODEL_FILE,
     Architecture,
     ModelHeader,
@@ -44,6 +45,7 @@ from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
 from resnetcli.spelling import nearest
+from resnetcli.untrusted import parse_json, read_plain
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -218,14 +220,29 @@ def describe_open(checkpoint: Checkpoint) -> CheckpointInfo:
         return info
     steps = step_folders(folder.parent.parent)
     best, newest = map(_first_intact, (best_first(folder.parent.parent), list(reversed(steps))))
-    return placed(info, best=checkpoint.kind == "run" or best == folder, last=newest == folder)
+    measured = measured_on_test(folder.parent.parent)
+    return placed(info, measured, best=checkpoint.kind == "run" or best == folder, last=newest == folder)
 
 
-def placed(info: CheckpointInfo, *, best: bool, last: bool) -> CheckpointInfo:
+def placed(info: CheckpointInfo, measured: dict[str, float], *, best: bool, last: bool) -> CheckpointInfo:
     """A checkpoint with its place among those of its run. The best is chosen by the validation images, where there are
     any, or is the last; any other only by a person."""
     chosen_by = "user" if not best else "val" if "val_top1" in info.metrics else "none"
-    return info.model_copy(update={"best": best, "last": last, "chosen_by": chosen_by})
+    metrics = dict(info.metrics)
+    if (name := Path(info.path).name) in measured:
+        metrics["test_top1"] = measured[name]
+    return info.model_copy(update={"best": best, "last": last, "chosen_by": chosen_by, "metrics": metrics})
+
+
+def measured_on_test(run: Path) -> dict[str, float]:
+    """Top-1 on the test images, by the report that ended the run, of the checkpoint folder that it names."""
+    try:
+        report = parse_json(read_plain(run / "report" / "report.json", MAX_HEADER_BYTES))
+        top1 = float(report["scores"]["top1"]["value"])
+        known = report["protocol"]["split"] == "test" and 0 <= top1 <= 1
+        return {Path(report["checkpoint"]).name: top1} if known else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _first_intact(folders: list[Path]) -> Path | None:

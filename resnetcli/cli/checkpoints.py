@@ -17,6 +17,7 @@ from resnetcli.cli.session import LOADING, session_of
 from resnetcli.config.commands import ExportConfig, ReplayConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import CheckpointError, UsageError
+from resnetcli.events import Notice
 from resnetcli.results.checkpoints import CheckpointsResult
 
 app = typer.Typer(
@@ -41,13 +42,27 @@ Run = Annotated[Path, _argument("RUN", "Run directory.", complete_run)]
 Checkpoint = Annotated[str, _argument("CKPT", CKPT, complete_checkpoint)]
 
 
-@app.command(name="list", epilog=examples("resnetcli checkpoints list runs/fast-1"))
-@takes()
-def list_run(ctx: typer.Context, run: Run, as_json: AsJson = False) -> None:
-    """List the checkpoints of a run, which is best and which is last. Exit code 4 if one is damaged."""
+@app.command(name="list", epilog=examples("resnetcli checkpoints list", "resnetcli checkpoints list runs/fast-1"))
+@takes(TrainConfig, only=("output_dir",))
+def list_run(
+    ctx: typer.Context,
+    given: Given,
+    run: Annotated[
+        Path | None, _argument("RUN", "Run directory; without one, all in --output-dir are listed.", complete_run)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints of a run, which is best and which is last; without a run, the runs. Exit code 4 if a
+    checkpoint is damaged."""
+    folder = resolve(TrainConfig, given).output_dir
+    if run is not None and "output_dir" in given.flags:
+        raise UsageError(f"--output-dir beside {run}: it is where runs are looked for", "leave out one of them")
+
     from resnetcli.services import checkpoints as service
 
-    result = service.list_run(run)
+    result = service.list_runs(folder) if run is None else service.list_run(run)
+    if run is None and not result.runs and not as_json:
+        session_of(ctx).notify(Notice(f"there are no runs in {folder}; resnetcli train makes one"))
     report(result, as_json)
     if result.problems:
         raise typer.Exit(CheckpointError.exit_code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -11,7 +13,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, figures_grid, simple_table
 from resnetcli.reporting.scores_view import CHOSEN_BY
-from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, CheckpointsResult, ReplayResult, at_bound
+from resnetcli.results.checkpoints import Ancestor, CheckpointInfo, CheckpointsResult, ReplayResult, RunInfo, at_bound
 
 KINDS = {
     "packaged": "weights that come with resnetcli",
@@ -58,8 +60,10 @@ def checkpoint_panel(info: CheckpointInfo) -> Panel:
 def checkpoints_table(result: CheckpointsResult) -> Group:
     """The answer of `checkpoints list`, `verify`, `prune` and `export`."""
     parts: list[RenderableType] = []
-    if result.checkpoints:
-        parts.append(Adaptive(lambda level: _list(result.checkpoints, level), last_level=2))
+    if result.runs:
+        parts.append(Adaptive(lambda level: _runs(result.runs, level), last_level=3))
+    elif result.checkpoints:
+        parts.append(Adaptive(lambda level: _list(result.checkpoints, level), last_level=3))
     elif not result.removed:
         parts.append(Text("no checkpoints"))
     for problem in result.problems:
@@ -122,29 +126,56 @@ def _replay(replay: ReplayResult) -> list[RenderableType]:
 
 
 def _list(checkpoints: tuple[CheckpointInfo, ...], level: int) -> Table:
-    table = simple_table()
+    """Those of one run by their names, under its path."""
+    folders = {PurePath(info.path).parent for info in checkpoints}
+    folder = folders.pop() if len(folders) == 1 and checkpoints[0].kind == "checkpoint" else None
+    table = simple_table(Text("" if folder is None else str(folder)))
     table.add_column("checkpoint", overflow="fold")
     table.add_column("", no_wrap=True)
-    table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("metrics", no_wrap=True)
-    if level < 2:
-        table.add_column("size", justify="right", no_wrap=True)
-    if level < 1:
-        table.add_column("created", no_wrap=True)
+    names = ("epoch", "val top-1", "test top-1", "size", "val loss", "created")[: 6 - level]
+    for name in names:
+        table.add_column(name, justify="left" if name == "created" else "right", no_wrap=True)
     for info in checkpoints:
         marks = " ".join(word for word, marked in (("best", info.best), ("last", info.last)) if marked)
-        size = text.size(sum(file.size for file in info.files)) if info.files else ""
-        table.add_row(
-            Text(info.path),
-            Text(marks, style="green"),
-            "" if info.epoch is None else f"{info.epoch:.4g}",
-            "" if info.step is None else text.count(info.step),
-            Text("\n".join(_metrics(info.metrics))),
-            *([size] if level < 2 else []),
-            *([(info.created or "")[:16].replace("T", " ")] if level < 1 else []),
+        loss = info.metrics.get("val_loss")
+        cells = (
+            "–" if info.epoch is None else f"{info.epoch:.4g}",
+            _percent(info.metrics.get("val_top1")),
+            _percent(info.metrics.get("test_top1")),
+            text.size(sum(file.size for file in info.files)) if info.files else "–",
+            "–" if loss is None else f"{loss:.4f}",
+            _minute(info.created),
         )
+        name = info.path if folder is None else PurePath(info.path).name
+        table.add_row(Text(name), Text(marks, style="green"), *cells[: len(names)])
     return table
+
+
+def _runs(runs: tuple[RunInfo, ...], level: int) -> Table:
+    table = simple_table()
+    table.add_column("run", overflow="fold")
+    names = ("epoch", "val top-1", "test top-1", "size", "checkpoints", "saved")[: 6 - level]
+    for name in names:
+        table.add_column(name, justify="left" if name == "saved" else "right", no_wrap=True)
+    for run in runs:
+        cells = (
+            "–" if run.epoch is None else f"{run.epoch:.4g}",
+            _percent(run.val_top1),
+            _percent(run.test_top1),
+            text.size(run.size),
+            text.count(run.checkpoints),
+            _minute(run.created),
+        )
+        table.add_row(Text(run.path), *cells[: len(names)])
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else text.percent(share)
+
+
+def _minute(created: str | None) -> str:
+    return "–" if created is None else created[:16].replace("T", " ")
 
 
 def _progress(info: CheckpointInfo) -> str:

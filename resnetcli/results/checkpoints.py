@@ -111,6 +111,21 @@ class CheckpointInfo(Result):
     last: bool = False
 
 
+class RunInfo(Result):
+    """One run directory, by its headers alone."""
+
+    path: str
+    checkpoints: int
+    epoch: float | None = None
+    """Of the newest checkpoint, as `step` and `created`."""
+    step: int | None = None
+    created: str | None = None
+    size: int
+    val_top1: float | None = None
+    """Of the best checkpoint, as `test_top1`."""
+    test_top1: float | None = None
+
+
 class CheckpointProblem(Result):
     path: str
     message: str
@@ -161,6 +176,8 @@ class CheckpointsResult(Result):
     schema_version: int = SCHEMA_VERSION
     command: str
     checkpoints: tuple[CheckpointInfo, ...]
+    runs: tuple[RunInfo, ...] = ()
+    """Of `list` without a run: those in the folder of runs, the newest last."""
     problems: tuple[CheckpointProblem, ...] = ()
     removed: tuple[str, ...] = ()
     """What `prune` removed; with `dry_run`, what it would remove."""

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from resnetcli.checkpoints import manager, storage
 from resnetcli.checkpoints.beside import beside_a_run
-from resnetcli.checkpoints.format import Normalization, encode
+from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, Normalization, encode, read_own_header
 from resnetcli.checkpoints.packaged import NAMES
 from resnetcli.checkpoints.portable import rounded, without_places
-from resnetcli.checkpoints.reading import describe, describe_open, open_checkpoint, placed
+from resnetcli.checkpoints.reading import describe, describe_open, measured_on_test, open_checkpoint, placed
 from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import StoredPrecision
 from resnetcli.errors import CheckpointError, StorageError, UsageError
 from resnetcli.models.rescale import rescale
-from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult
+from resnetcli.results.checkpoints import CheckpointInfo, CheckpointProblem, CheckpointsResult, RunInfo
 from resnetcli.services.networks import MEAN, STD, build
 
 OTHER_FORMATS = (
@@ -33,6 +33,44 @@ def list_run(run: Path) -> CheckpointsResult:
     no run."""
     infos, problems = _survey(run_directory(run))
     return CheckpointsResult(command="checkpoints list", checkpoints=infos, problems=problems)
+
+
+def list_runs(folder: Path) -> CheckpointsResult:
+    """The runs in `folder`, that with the newest checkpoint last; by headers alone, so that it takes no time to look
+    at many. Raises StorageError where the folder cannot be listed; one that is missing has none."""
+    try:
+        runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and manager.is_run(path)]
+    except FileNotFoundError:
+        runs = []
+    infos = [info for run in runs if (info := _run_info(run)) is not None]
+    return CheckpointsResult(
+        command="checkpoints list", checkpoints=(), runs=tuple(sorted(infos, key=lambda info: info.created or ""))
+    )
+
+
+def _run_info(run: Path) -> RunInfo | None:
+    """None where its checkpoints cannot be listed."""
+    try:
+        folders = manager.step_folders(run)
+        headers: dict[Path, ModelHeader] = {}
+        for folder in manager.best_first(run):
+            with contextlib.suppress(CheckpointError):
+                headers[folder] = read_own_header(folder / MODEL_FILE, ModelHeader)
+        size = sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors"))
+    except (CheckpointError, OSError):
+        return None
+    best = next(iter(headers), None)
+    newest = next((headers[folder] for folder in reversed(folders) if folder in headers), None)
+    return RunInfo(
+        path=str(run),
+        checkpoints=len(folders),
+        epoch=None if newest is None else newest.epoch,
+        step=None if newest is None else newest.step,
+        created=None if newest is None else newest.created,
+        size=size,
+        val_top1=None if best is None else headers[best].metrics.get("val_top1"),
+        test_top1=None if best is None else measured_on_test(run).get(best.name),
+    )
 
 
 def show(target: str) -> CheckpointsResult:
@@ -146,5 +184,6 @@ def _survey(run: Path) -> tuple[tuple[CheckpointInfo, ...], tuple[CheckpointProb
             infos += [] if info is None else [info]
     intact = {info.path for info in infos}
     best = next((path for path in map(str, manager.best_first(run)) if path in intact), None)
-    marked = (placed(info, best=info.path == best, last=info is infos[-1]) for info in infos)
+    measured = measured_on_test(run)
+    marked = (placed(info, measured, best=info.path == best, last=info is infos[-1]) for info in infos)
     return tuple(marked), tuple(problems)

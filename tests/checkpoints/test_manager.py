@@ -318,3 +318,8 @@ def test_a_checkpoint_whose_header_cannot_be_read_may_have_been_the_best_and_is_
     folder, _, _, passed_over = read_best(tmp_path)
     assert folder.name == "step-0000001"
     assert ["step-0000002" in reason for reason in passed_over] == [True]
+
+
+def test_what_is_no_folder_has_no_checkpoints(tmp_path):
+    (tmp_path / "foreign.ckpt").write_text("a file")
+    assert step_folders(tmp_path / "foreign.ckpt") == step_folders(tmp_path / "missing") == []

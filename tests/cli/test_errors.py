@@ -139,7 +139,8 @@ CASES: list[tuple[str, int, str]] = [
     ("data verify --data cifar100", 2, "--data cifar100: must be one of"),
     ("data show --count 0", 2, "--count 0: must be"),
     # checkpoints
-    ("checkpoints list", 2, "missing argument 'RUN'"),
+    ("checkpoints list runs --output-dir folder", 2, "--output-dir beside runs"),
+    ("checkpoints list --output-dir text.txt", 7, "text.txt"),
     ("checkpoints list nowhere", 4, "nowhere"),
     ("checkpoints show text.txt", 4, "text.txt"),
     ("checkpoints prune folder --keep-last 0", 2, "--keep-last 0: must be"),

@@ -15,11 +15,13 @@ from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError, RunInUseError, UsageError
 from resnetcli.events import Notice, ignore
 from resnetcli.interrupts import StopRequest
-from resnetcli.reporting import tables, text
-from resnetcli.services.checkpoints import export, list_run, prune, show, verify
+from resnetcli.reporting import files, tables, text
+from resnetcli.results.checkpoints import CheckpointsResult
+from resnetcli.services.checkpoints import export, list_run, list_runs, prune, show, verify
 from resnetcli.services.networks import open_network
 from resnetcli.services.train import resume
 from tests.golden import drawn
+from tests.reporting.examples import evaluate_result
 from tests.services.runs import short_run
 
 
@@ -134,6 +136,56 @@ def test_a_list_and_a_look_at_one_checkpoint_say_the_same_of_it(run):
     assert {info.chosen_by for info in infos if not info.best} == {"user"}
 
 
+def _reported(copy, split="test"):
+    best = next(info.path for info in list_run(copy).checkpoints if info.best)
+    measured = evaluate_result().model_copy(update={"checkpoint": f"elsewhere/{Path(best).name}"})
+    measured = measured.model_copy(update={"protocol": measured.protocol.model_copy(update={"split": split})})
+    (copy / "report").mkdir()
+    (copy / "report" / "report.json").write_text(files.to_json(measured))
+    return best, measured.scores.top1.value
+
+
+def test_the_test_accuracy_that_the_report_of_a_run_states_stands_in_the_list(copy, monkeypatch):
+    best, top1 = _reported(copy)
+    listed = {info.path: info for info in list_run(copy).checkpoints}
+    assert {path: info.metrics.get("test_top1") for path, info in listed.items()} == {
+        path: top1 if path == best else None for path in listed
+    }
+    assert show(best).checkpoints == (listed[best],)
+    for columns, last in (("62", "top-1"), ("80", "loss"), ("120", "created")):
+        monkeypatch.setenv("COLUMNS", columns)
+        infos = [
+            info.model_copy(update={"path": f"runs/a/checkpoints/{Path(info.path).name}"}) for info in listed.values()
+        ]
+        lines = drawn(tables.checkpoints(CheckpointsResult(command="checkpoints list", checkpoints=infos))).splitlines()
+        assert lines[1].split()[-1] == last
+        assert len(lines) == 3 + len(infos)
+        assert sum(text.percent(top1) in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"scores": 3}', b"\xff", b'{"scores":{"top1":{"value":"high"}}}'])
+def test_a_report_that_says_nothing_of_the_test_images_is_no_error(copy, content):
+    _reported(copy, split="val")
+    assert not any("test_top1" in info.metrics for info in list_run(copy).checkpoints)
+    (copy / "report" / "report.json").write_bytes(content)
+    assert not any("test_top1" in info.metrics for info in list_run(copy).checkpoints)
+
+
+def test_without_a_run_the_runs_of_a_folder_are_listed_the_newest_last(copy, tmp_path):
+    _, top1 = _reported(copy)
+    copy.rename(tmp_path / "z")
+    short_run(tmp_path, name="a", epochs=1)
+    (tmp_path / "no-run").mkdir()
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    begun, old, new = list_runs(tmp_path).runs
+    assert [Path(run.path).name for run in (begun, old, new)] == ["begun", "z", "a"]
+    assert (begun.checkpoints, begun.size, begun.epoch) == (0, 0, None)
+    assert (old.checkpoints, old.epoch, old.step, old.test_top1) == (3, 2, 8, top1)
+    assert old.val_top1 == max(info.metrics.get("val_top1", 0) for info in list_run(tmp_path / "z").checkpoints)
+    assert old.size == sum(file.size for info in list_run(tmp_path / "z").checkpoints for file in info.files)
+    assert list_runs(tmp_path / "missing").runs == ()
+
+
 def test_a_checkpoint_says_when_it_was_saved_and_not_when_its_run_began(tmp_path, monkeypatch):
     clock = (datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC) for second in range(60))
     monkeypatch.setattr("resnetcli.services.train.datetime", SimpleNamespace(now=lambda zone: next(clock)))
@@ -160,7 +212,7 @@ def test_what_took_the_place_of_the_newest_checkpoint_is_named(copy, put_there):
         assert [p.path for p in result.problems] == [str(newest)]
     notices = []
     open_network(copy, notices.append)
-    assert ["step-0000008" in notice.text and notice.warning for notice in notices] == [True]
+    assert ["step-0000008" in n.text for n in notices if isinstance(n, Notice) and n.warning] == [True]
     notices.clear()
     result = resume(copy, {}, stop=StopRequest(), on_event=notices.append)
     assert result.steps == 8
