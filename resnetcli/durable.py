@@ -6,6 +6,7 @@ log it after every single one (`tests/faults/operations.py`).
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,12 @@ def write_synced(path: Path, *parts: bytes | memoryview) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def has_no_locks(error: Exception) -> bool:
+    """Whether taking a lock failed because the file system, of a network for instance, has none."""
+    numbers = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+    return isinstance(error, NotImplementedError) or (isinstance(error, OSError) and error.errno in numbers)
 
 
 def is_abandoned(path: Path) -> bool:

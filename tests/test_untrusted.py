@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resnetcli.checkpoints.manager import RunLock, check_not_in_use
+from resnetcli.checkpoints.locks import RunLock, check_not_in_use
 from resnetcli.checkpoints.vetting import vetted_copy
 from resnetcli.data import archives, cifar10, network
 from resnetcli.errors import DataError, RunInUseError

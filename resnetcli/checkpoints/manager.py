@@ -1,4 +1,4 @@
-"""The checkpoints of one run: who holds the run, what is kept, which is best, where to go on.
+"""The checkpoints of one run: what is kept, which is best, where to go on.
 
 There is no index file and no "latest" link that could disagree with the folders: the newest is the one with the
 highest step, the best is the one whose own header has the highest validation accuracy.
@@ -6,15 +6,11 @@ highest step, the best is the one whose own header has the highest validation ac
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from resnetcli.checkpoints import storage
@@ -33,12 +29,10 @@ from resnetcli.checkpoints.format import (
     read_weights,
 )
 from resnetcli.checkpoints.soundness import check_sound
-from resnetcli.errors import CheckpointError, RunInUseError, StorageError
-from resnetcli.untrusted import read_plain
+from resnetcli.errors import CheckpointError
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
-LOCK_FILE = ".lock"
 STEP_NAME = re.compile(rf"(?:{re.escape(storage.REPLACED)})?step-(\d{{7,}})")
 
 
@@ -52,90 +46,8 @@ class Snapshot:
     position: TrainerHeader
 
 
-LOCK_SECONDS = 0.2
-"""How long to try for the lock: a process that only asks whether it is free has it for a moment."""
-HOLDER = re.compile(r"process (\d{1,10}) on ([\w. -]{0,255})")
-MAX_HOLDER_BYTES = 512
-HOLDER_SECONDS = 0.5
-"""How long a process that finds the run held waits for the holder's name, which is written just after the lock."""
-
-
 READ_ATTEMPTS = 20
 """How often the best of a run is looked for anew, where it is gone before it was read."""
-
-
-class RunLock:
-    """Holds a run directory for this process; the kernel lets go when the process dies, however it dies."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._lock = FileLock(run_dir / LOCK_FILE)
-        self._holder = run_dir / ".holder"
-        self._run_dir = run_dir
-
-    def __enter__(self) -> RunLock:
-        self.acquire()
-        with contextlib.suppress(StorageError):  # only a name for others; on a full disk `prune` must still get in
-            storage.write_file(self._holder, f"process {os.getpid()} on {platform.node()}".encode())
-        return self
-
-    def acquire(self) -> None:
-        """Takes the lock without a name. Raises RunInUseError, StorageError."""
-        try:
-            self._lock.acquire(timeout=LOCK_SECONDS, poll_interval=0.02)
-        except Timeout:
-            raise RunInUseError(
-                f"{self._run_dir} is in use by {self._held_by()}", "wait for it, stop it, or choose another --name"
-            ) from None
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to {self._run_dir}: {error.strerror}",
-                "make the folder writable or choose another with --output-dir",
-            ) from error
-
-    def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):  # a folder that vanished or is read-only by now was reported when it hurt
-            self._holder.unlink(missing_ok=True)
-        self.release()
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def _held_by(self) -> str:
-        """Who wrote down that it holds the run; not the process before, which may have been killed with its name still
-        there."""
-        until = time.monotonic() + HOLDER_SECONDS
-        while True:
-            try:
-                holder = read_plain(self._holder, MAX_HOLDER_BYTES).decode()
-            except (OSError, ValueError):
-                holder = ""
-            if HOLDER.fullmatch(holder) and not _is_gone(holder):
-                return holder
-            if time.monotonic() > until:
-                return "another process"
-            time.sleep(0.01)
-
-
-def check_not_in_use(run_dir: Path) -> None:
-    """Raises RunInUseError where another process holds the run. Makes nothing."""
-    if (run_dir / LOCK_FILE).exists():
-        lock = RunLock(run_dir)
-        lock.acquire()
-        lock.release()
-
-
-def _is_gone(holder: str) -> bool:
-    """Whether a holder, as a RunLock writes it, was a process of this machine that no longer lives."""
-    match = HOLDER.fullmatch(holder)
-    if match is None or match[2] != platform.node() or os.name == "nt":  # where asking for a process would end it
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # of another user
-        return False
-    return False
 
 
 def step_folders(run_dir: Path) -> list[Path]:

@@ -115,7 +115,7 @@ def verify(
 
 
 @app.command(epilog=examples("resnetcli checkpoints prune runs/fast-1 --keep-last 1 --dry-run"))
-@takes(TrainConfig, only=("keep_last",))
+@takes(TrainConfig, only=("keep_last", "soft_lock"))
 def prune(
     ctx: typer.Context,
     given: Given,
@@ -124,11 +124,11 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove old checkpoints of a run; the best and the newest stay."""
-    keep_last = resolve(TrainConfig, given).keep_last
+    config = resolve(TrainConfig, given)
 
     from resnetcli.services import checkpoints as service
 
-    report(service.prune(run, keep_last, dry_run), as_json)
+    report(service.prune(run, config.keep_last, dry_run, config.soft_lock), as_json)
 
 
 @app.command(

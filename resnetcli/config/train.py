@@ -27,6 +27,7 @@ RESUMABLE = (
     "max_time",
     "save_every",
     "keep_last",
+    "soft_lock",
     "data_dir",
     "cache_dir",
     "source",
@@ -37,7 +38,7 @@ MAX_LR = 1e3
 BUDGET_DECIDES = ("epochs", "start_size_until")
 """What `budget` chooses, so that it cannot be said beside it."""
 
-ADDED_LATER = ("allow_oversubscription", "allow_slow", "budget", "extensions")
+ADDED_LATER = ("allow_oversubscription", "allow_slow", "budget", "extensions", "soft_lock")
 """Settings that the config.json of an earlier version does not have; their defaults stand in for them."""
 
 
@@ -251,6 +252,12 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     keep_last: int = option(
         2, "Newest checkpoints to keep, beside the best.", panel="Checkpoints", unit="checkpoints", ge=1
+    )
+    soft_lock: bool = option(
+        False,
+        "Hold the run directory by a file that exists, for file systems without locks (some NFS); a killed run may "
+        "leave it behind, and a message says then what to delete.",
+        panel="Checkpoints",
     )
 
     extensions: tuple[Extension, ...] = Field(default=(), max_length=MAX_EXTENSIONS)

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from resnetcli.config.base import DataOptions
 from resnetcli.data import archives, cifar10, network
+from resnetcli.durable import has_no_locks
 from resnetcli.errors import DataError
 from resnetcli.events import Notice, OnEvent
 
@@ -129,6 +130,9 @@ def _taking_turns(path: Path, on_event: OnEvent) -> Iterator[None]:
         except Timeout:
             on_event(Notice(f"another process is fetching CIFAR-10 into {path.parent}; waiting for it"))
             lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            if not has_no_locks(error):
+                raise  # else two processes may both fetch it: each puts a whole file in place
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from resnetcli.checkpoints import manager, storage
+from resnetcli.checkpoints import locks, manager, storage
 from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.format import MODEL_FILE, ModelHeader, Normalization, encode, read_own_header
 from resnetcli.checkpoints.packaged import NAMES
@@ -102,15 +102,15 @@ def verify(target: str) -> CheckpointsResult:
     return CheckpointsResult(command="checkpoints verify", checkpoints=(describe_open(checkpoint),))
 
 
-def prune(run: Path, keep_last: int, dry_run: bool) -> CheckpointsResult:
+def prune(run: Path, keep_last: int, dry_run: bool, soft_lock: bool = False) -> CheckpointsResult:
     """Removes all but the newest `keep_last` and the best; with `dry_run` only says which. Raises RunInUseError, and
     CheckpointError where one is damaged: it could be what is kept, and an intact one what is removed."""
     run_directory(run)
     if dry_run:
         with contextlib.suppress(StorageError):  # a run that cannot be written to can be looked at
-            manager.check_not_in_use(run)
+            locks.check_not_in_use(run)
         return _prune(run, lambda: manager.prunable(run, keep_last)).model_copy(update={"dry_run": True})
-    with manager.RunLock(run):
+    with locks.RunLock(run, soft=soft_lock):
         return _prune(run, lambda: manager.CheckpointManager(run, keep_last).prune())
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from resnetcli.checkpoints.manager import check_not_in_use, newest_intact
+from resnetcli.checkpoints.locks import check_not_in_use
+from resnetcli.checkpoints.manager import newest_intact
 from resnetcli.config.extension import ExtendConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.sizes import small_epochs

@@ -7,13 +7,14 @@ from itertools import count
 from pathlib import Path
 
 from resnetcli import durable
-from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, LOCK_FILE, check_not_in_use, step_folders
+from resnetcli.checkpoints.locks import LOCK_FILE, SOFT_LOCK_FILE, check_not_in_use
+from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, step_folders
 from resnetcli.checkpoints.storage import TEMPORARY
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import StorageError, UsageError
 from resnetcli.services.output_dir import check_output_dir, refusal_hint
 
-OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, ".holder")
+OURS = (CHECKPOINTS, CONFIG_FILE, "metrics.csv", "metrics.jsonl", LOCK_FILE, SOFT_LOCK_FILE, ".holder")
 
 
 def check_run_folder(config: TrainConfig) -> None:

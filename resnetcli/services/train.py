@@ -11,15 +11,8 @@ from pathlib import Path
 
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import TrainerHeader, read_json, to_json
-from resnetcli.checkpoints.manager import (
-    CONFIG_FILE,
-    CheckpointManager,
-    RunLock,
-    Snapshot,
-    is_run,
-    newest_intact,
-    read_best,
-)
+from resnetcli.checkpoints.locks import RunLock
+from resnetcli.checkpoints.manager import CONFIG_FILE, CheckpointManager, Snapshot, is_run, newest_intact, read_best
 from resnetcli.checkpoints.reading import Checkpoint
 from resnetcli.config.base import IMAGE_SIZE
 from resnetcli.config.extension import ExtendConfig
@@ -60,7 +53,7 @@ def train(config: TrainConfig, *, stop: StopRequest, on_event: OnEvent) -> Train
     setup = (prepare_new if config.budget is None else prepare_within_budget)(config, on_event)
     with stop.deferred():
         run_dir = new_run_folder(config)
-        with RunLock(run_dir):
+        with RunLock(run_dir, soft=config.soft_lock):
             check_still_unused(run_dir)
             manager = CheckpointManager(run_dir, config.keep_last)
             _write_config(run_dir, setup.config)
@@ -82,7 +75,7 @@ def resume(
     """Goes on where the newest intact checkpoint of `run` stands. `overrides` replaces what does not change results:
     the settings of RESUMABLE. Raises CheckpointError where there is nothing to resume."""
     check_is_run(run)
-    with RunLock(run):
+    with RunLock(run, soft=bool(overrides.get("soft_lock", read_config(run).soft_lock))):
         stored = read_config(run)
         manager = CheckpointManager(run, int(str(overrides.get("keep_last", stored.keep_last))))
         folder, snapshot = newest_intact(run)

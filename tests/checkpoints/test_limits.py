@@ -10,7 +10,7 @@ import torch
 
 from resnetcli.checkpoints import format as format_
 from resnetcli.checkpoints.format import MAX_HEADER_BYTES, Manifest, ModelHeader, read_json
-from resnetcli.checkpoints.manager import LOCK_FILE, RunLock, check_not_in_use
+from resnetcli.checkpoints.locks import LOCK_FILE, RunLock, check_not_in_use
 from resnetcli.checkpoints.vetting import MAX_BYTES, MAX_PICKLE_BYTES, vetted_copy
 from resnetcli.errors import CheckpointError, RunInUseError
 from resnetcli.pickle_guard import MAX_OPCODES, MAX_SHARED, Refused

@@ -18,9 +18,9 @@ from resnetcli.checkpoints.format import (
     encode,
     read_tensors,
 )
+from resnetcli.checkpoints.locks import RunLock
 from resnetcli.checkpoints.manager import (
     CheckpointManager,
-    RunLock,
     best_first,
     newest_intact,
     read_best,
@@ -213,7 +213,7 @@ def test_what_is_encoded_is_what_the_library_reads(dtype):
 
 def test_a_second_process_is_told_who_holds_the_run(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from resnetcli.checkpoints.manager import RunLock\n"
+        "import sys; from pathlib import Path; from resnetcli.checkpoints.locks import RunLock\n"
         "from resnetcli.errors import RunInUseError\n"
         "try: RunLock(Path(sys.argv[1])).__enter__()\n"
         "except RunInUseError as e: print(e.message); sys.exit(e.exit_code)\n"

@@ -362,6 +362,6 @@ def test_rates_of_a_recipe_are_scaled_for_another_batch_size_and_stated_ones_nev
 def test_the_config_of_an_earlier_version_still_says_everything(tmp_path: Path) -> None:
     """It lacks what was added since, and its recipe may be gone."""
     config = TrainConfig(recipe="gone.toml", epochs=7).model_dump(mode="json")
-    del config["budget"], config["allow_slow"], config["allow_oversubscription"]
+    del config["budget"], config["allow_slow"], config["allow_oversubscription"], config["soft_lock"]
     again, _ = resolve_train(Given(), Path(_write(tmp_path / "config.json", json.dumps(config))))
     assert again == TrainConfig(recipe="gone.toml", epochs=7)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from resnetcli.checkpoints import storage
+from resnetcli.checkpoints.locks import RunLock
 from resnetcli.checkpoints.manager import (
     CONFIG_FILE,
     CheckpointManager,
-    RunLock,
     newest_intact,
     read_best,
     step_folders,

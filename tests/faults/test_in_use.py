@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetcli.checkpoints.manager import LOCK_FILE, RunLock, newest_intact, step_folders
+from resnetcli.checkpoints.locks import LOCK_FILE, RunLock
+from resnetcli.checkpoints.manager import newest_intact, step_folders
 from resnetcli.errors import UsageError
 from resnetcli.services.run_folder import check_still_unused, new_run_folder
 from tests.faults.children import Child, resnetcli, train_arguments
@@ -126,7 +127,7 @@ def test_a_lock_dies_with_its_process_and_the_dead_are_not_named(tmp_path, broke
 
 
 def test_a_holder_that_is_dead_is_not_named_while_the_next_one_writes_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetcli.checkpoints.manager.HOLDER_SECONDS", 0.0)
+    monkeypatch.setattr("resnetcli.checkpoints.locks.HOLDER_SECONDS", 0.0)
     dead = os.fork()
     if not dead:
         os._exit(0)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetcli.checkpoints.manager import CheckpointManager, RunLock, newest_intact, step_folders
+from resnetcli.checkpoints.locks import RunLock
+from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, step_folders
 from resnetcli.checkpoints.storage import REPLACED, TEMPORARY
 from resnetcli.errors import StorageError
 from resnetcli.services.checkpoints import prune

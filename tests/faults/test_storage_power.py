@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetcli.checkpoints.manager import CheckpointManager, RunLock, step_folders
+from resnetcli.checkpoints.locks import RunLock
+from resnetcli.checkpoints.manager import CheckpointManager, step_folders
 from tests.faults.life import check_nothing_lost, config_in, live
 from tests.faults.operations import Disk, watched, write_out
 

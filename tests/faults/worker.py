@@ -105,7 +105,8 @@ def acknowledging(path: str, then: Callable[[int], None] = lambda count: None) -
 def train_tiny(run: str, acks: str) -> int:
     """A network of a few hundred numbers in the real loop, saved by the real saver after each of 30 steps."""
     from resnetcli.checkpoints.format import Architecture, ModelHeader
-    from resnetcli.checkpoints.manager import CheckpointManager, RunLock, newest_intact, step_folders
+    from resnetcli.checkpoints.locks import RunLock
+    from resnetcli.checkpoints.manager import CheckpointManager, newest_intact, step_folders
     from resnetcli.engine.evaluate import loss_and_top1
     from resnetcli.events import ignore
     from resnetcli.services.setup import Setup

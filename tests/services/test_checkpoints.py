@@ -9,7 +9,8 @@ import torch
 
 from resnetcli.checkpoints import manager, packaged, storage
 from resnetcli.checkpoints.format import read_header
-from resnetcli.checkpoints.manager import RunLock, best_first, read_model
+from resnetcli.checkpoints.locks import RunLock
+from resnetcli.checkpoints.manager import best_first, read_model
 from resnetcli.checkpoints.portable import without_places
 from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError, RunInUseError, UsageError

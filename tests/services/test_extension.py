@@ -250,7 +250,7 @@ def test_an_old_config_without_extensions_still_loads():
 
 
 def test_a_run_that_is_running_cannot_be_previewed(copy):
-    from resnetcli.checkpoints.manager import RunLock
+    from resnetcli.checkpoints.locks import RunLock
 
     with RunLock(copy), pytest.raises(RunInUseError):
         dry_run_extension(copy, {}, ExtendConfig(epochs=4, extend="restart"), on_event=ignore)

@@ -400,7 +400,7 @@ def test_a_share_of_less_than_an_image_a_class_is_no_validation_split(tmp_path):
 
 def test_a_run_that_is_in_use_cannot_be_resumed(whole):
     program = (
-        "import sys; from pathlib import Path; from resnetcli.checkpoints.manager import RunLock\n"
+        "import sys; from pathlib import Path; from resnetcli.checkpoints.locks import RunLock\n"
         "with RunLock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     arguments = [sys.executable, "-c", program, whole[0].run_dir]

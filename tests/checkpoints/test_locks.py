@@ -1,0 +1,72 @@
+"""File systems without locks, as some of a network are."""
+
+import errno
+import os
+
+import pytest
+from filelock import FileLock
+
+from resnetcli.checkpoints import locks
+from resnetcli.checkpoints.locks import SOFT_LOCK_FILE, RunLock, check_not_in_use
+from resnetcli.errors import RunInUseError, StorageError
+
+FAILURES = [OSError(n, os.strerror(n)) for n in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)] + [
+    NotImplementedError()
+]
+
+
+@pytest.fixture(params=FAILURES, ids=repr)
+def no_locks(request, monkeypatch):
+    def acquire(self, *arguments, **settings):
+        raise request.param
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    monkeypatch.setattr(locks, "HOLDER_SECONDS", 0.0)
+
+
+def test_it_is_said_and_the_soft_lock_is_offered(no_locks, tmp_path):
+    with pytest.raises(StorageError, match="has no locks") as caught:
+        RunLock(tmp_path).__enter__()
+    assert "--soft-lock" in caught.value.hint
+    assert not (tmp_path / SOFT_LOCK_FILE).exists()
+
+
+def test_a_soft_lock_holds_the_run_and_lets_go(no_locks, tmp_path):
+    with RunLock(tmp_path, soft=True):
+        with pytest.raises(RunInUseError, match=f"process {os.getpid()}"):
+            RunLock(tmp_path, soft=True).__enter__()
+        assert (tmp_path / SOFT_LOCK_FILE).exists()
+    with RunLock(tmp_path, soft=True):
+        pass
+    assert not (tmp_path / SOFT_LOCK_FILE).exists()
+
+
+def test_a_soft_lock_that_was_left_behind_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "HOLDER_SECONDS", 0.0)
+    (tmp_path / SOFT_LOCK_FILE).write_text("12345\nelsewhere\n")
+    for soft in (False, True):
+        with pytest.raises(RunInUseError, match=f"then delete .*{SOFT_LOCK_FILE}"):
+            RunLock(tmp_path, soft=soft).__enter__()
+    (tmp_path / SOFT_LOCK_FILE).unlink()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_each_kind_sees_the_other_where_there_are_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "HOLDER_SECONDS", 0.0)
+    for first, second in ((True, False), (False, True), (True, True), (False, False)):
+        with RunLock(tmp_path, soft=first):
+            with pytest.raises(RunInUseError):
+                RunLock(tmp_path, soft=second).__enter__()
+            with pytest.raises(RunInUseError):
+                check_not_in_use(tmp_path)
+        check_not_in_use(tmp_path)
+
+
+def test_another_error_of_a_lock_is_not_taken_for_that(tmp_path, monkeypatch):
+    def acquire(self, *arguments, **settings):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(StorageError, match="cannot write to"):
+        RunLock(tmp_path, soft=True).__enter__()
