@@ -36,29 +36,31 @@ def has_no_locks(error: Exception) -> bool:
 def is_abandoned(path: Path) -> bool:
     """Whether nobody writes the file `path` any more: the lock on it went with its writer. False where the file system
     has no locks. Windows has none of this kind, and does not let go of a file that is being written."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return True
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return _lock(descriptor)
-    finally:
-        os.close(descriptor)
+    else:  # noqa: RET505  # for mypy, to which what follows a return here is unreachable on Windows
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            return _lock(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
     """Locks an open file until it is closed, or its process is gone."""
     if sys.platform == "win32":
         return True
-    import fcntl
+    else:  # noqa: RET505  # as above
+        import fcntl
 
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
 
 def make_folder(path: Path, *, parents: bool = False) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import stat
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from resnetcli.interrupts import StopRequest
 
@@ -21,17 +21,24 @@ def watched_reader(stop: StopRequest, descriptor: int = 1) -> Iterator[None]:
     It arrives as SIGHUP, so that whoever ignores that (`nohup`) has chosen to go on without a reader too. Windows can
     neither wait for it nor send it, and finds out when it writes.
     """
-    with suppress(OSError):
+    if not _is_pipe(descriptor):
+        yield
+        return
+    watcher = _Watcher(stop, descriptor)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.end()
+
+
+def _is_pipe(descriptor: int) -> bool:
+    """Whether it is one that can be watched here."""
+    try:
         kind = os.fstat(descriptor).st_mode
-        if hasattr(select, "poll") and hasattr(signal, "pthread_kill") and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
-            watcher = _Watcher(stop, descriptor)
-            watcher.start()
-            try:
-                yield
-            finally:
-                watcher.end()
-            return
-    yield
+    except OSError:
+        return False
+    return sys.platform != "win32" and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
 
 
 class _Watcher(threading.Thread):
@@ -41,13 +48,13 @@ class _Watcher(threading.Thread):
         self._ended, self._lock = False, threading.Lock()
 
     def run(self) -> None:
-        poll = select.poll()
-        poll.register(self._descriptor, 0)  # errors and hang-ups are reported all the same
-        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
-            return
-        with self._lock:
-            if not self._ended:
-                self._stop_request.reader_is_gone()
+        if sys.platform != "win32":
+            poll = select.poll()
+            poll.register(self._descriptor, 0)  # errors and hang-ups are reported all the same
+            gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll())
+            with self._lock:
+                if gone and not self._ended:
+                    self._stop_request.reader_is_gone()
 
     def end(self) -> None:
         """From now on nothing is sent: a signal would end the interpreter on its own way out."""
