@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("cifar10", "cifar10-mini"))
     options = parser.parse_args()
 
-    runtime = runtime_for("cpu", 0, "fp32")
+    runtime = runtime_for(EvaluateConfig(device="cpu"), ignore)
     checkpoint, trained = open_network(options.checkpoint, ignore)
     dataset = load_dataset(
         data_options(EvaluateConfig(checkpoint=options.checkpoint), options.data, checkpoint), ignore

@@ -151,8 +151,9 @@ def main() -> None:
     given = parser.parse_args()
     rounds, seconds, images = (1, 0.2, 1_000) if given.quick else (given.rounds, given.seconds, 50_000)
 
-    config, _ = resolve_train(Given({"start_size": IMAGE_SIZE}), None)  # the others have no smaller images either
-    runtime = runtime_for(config.device, given.threads, config.precision)
+    # the others have no smaller images either
+    config, _ = resolve_train(Given({"start_size": IMAGE_SIZE, "threads": given.threads}), None)
+    runtime = runtime_for(config, ignore)
 
     def other(name: str) -> Any:
         command = [sys.executable, __file__, json.dumps([name, images, runtime.threads, str(runtime.device)])]
