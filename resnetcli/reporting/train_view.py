@@ -53,6 +53,7 @@ def train_summary(result: TrainResult, shown: Collection[int] = (), report: Sequ
             f"{text.duration(result.train_seconds)}; {STOPPED.get(result.stopped, result.stopped)}",
         ),
         *_best_row(result.history),
+        *_temperature_row(result),
         ("next", Text(f"resnetcli evaluate {run}", style="cyan")),
         ("", Text(f"resnetcli predict PICTURE --checkpoint {run}", style="cyan")),
     ]
@@ -74,6 +75,13 @@ def _best_row(history: Sequence[EpochRow]) -> list[tuple[str, RenderableType]]:
         return []
     row = next(row for row in history if row.epoch == best)
     return [("best", f"epoch {best}, top-1 {text.percent(row.val_top1 or 0.0)} on the validation images")]
+
+
+def _temperature_row(result: TrainResult) -> list[tuple[str, RenderableType]]:
+    """Why probabilities are as the network gives them, where a temperature could have been fitted."""
+    if result.measured is None or result.measured.temperature is not None or best_epoch(result.history) is None:
+        return []
+    return [("temperature", "none: validation images held out of its fit do not gain by one")]
 
 
 def best_epoch(history: Sequence[EpochRow]) -> int | None:

@@ -218,6 +218,19 @@ def test_a_final_run_has_dashes_for_what_was_not_validated() -> None:
     assert "★" not in text
 
 
+def test_the_end_of_a_run_says_why_there_is_no_temperature_where_one_could_have_been_fitted() -> None:
+    result = train_result()
+    bare = evaluate_result().model_copy(update={"temperature": None, "uncalibrated": None})
+    without = result.model_copy(update={"measured": bare})
+    final = without.model_copy(
+        update={"history": tuple(row.model_copy(update={"val_loss": None, "val_top1": None}) for row in result.history)}
+    )
+    note = "temperature  none: validation images held out of its fit do not gain by one"
+    assert note in drawn(tables.training(without))
+    for other in (result, final, without.model_copy(update={"measured": None})):
+        assert "held out of its fit" not in drawn(tables.training(other))
+
+
 @pytest.mark.parametrize(
     ("shown", "title", "rows"), [((), "Epochs", [1, 2, 3, 4, 5]), ((3, 4, 5), "Epochs before", [1, 2])]
 )
