@@ -29,21 +29,26 @@ from resnetcli.cli.recipes import read_recipe, recipe_names
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
 from resnetcli.config.train import TrainConfig
+from resnetcli.data.batches import EvalBatches, Normalizer
 from resnetcli.data.cifar10 import SHA256
+from resnetcli.data.load import load_dataset
+from resnetcli.engine.calibration import FOLDS, judged
+from resnetcli.engine.evaluate import collect_logits, inference_rows
 from resnetcli.engine.runtime import processor_name, versions
 from resnetcli.errors import ResnetCliError
+from resnetcli.events import OnEvent, ignore
 from resnetcli.reporting import text
 from resnetcli.reporting.console import stderr
 from resnetcli.reporting.observers import observer
 from resnetcli.results.base import Interval
-from resnetcli.results.checkpoints import Ancestor
+from resnetcli.results.checkpoints import SIGNIFICANT, Ancestor, Calibration, earned
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import Scores
 from resnetcli.services.checkpoints import NORMALIZATION, export
 from resnetcli.services.compare import compare
-from resnetcli.services.evaluate import evaluate
+from resnetcli.services.evaluate import data_options, evaluate, select_split
 from resnetcli.services.machine import runtime_for
-from resnetcli.services.networks import validation_unseen
+from resnetcli.services.networks import for_inference, open_network, validation_unseen
 
 MAX_BYTES = 20_000_000
 SCALE = 10.0
@@ -99,23 +104,44 @@ def measure(run: str | None) -> None:
     kept = {} if run else {name: read_about(PRETRAINED).card.get(name) for name in ("rounding", "training")}
     if not run and not kept["rounding"]:
         sys.exit("the last measurement was cut short: name RUN again")
-    write(Packaged(file=file, metrics={}, card={}))  # it can be opened by its name from here on
+    about = Packaged(file=file, metrics={}, card=dict(kept))
+    write(about)  # it can be opened by its name from here on
     with observer(stderr()) as on_event:
+        about = about.model_copy(update={"calibration": judge(on_event)})
+        write(about)
         measured = evaluate(EvaluateConfig(), on_event=on_event)
         if run:
-            pair = compare(CompareConfig(checkpoint_a=run, checkpoint_b=PRETRAINED), on_event=on_event)
+            sides = CompareConfig(checkpoint_a=run, checkpoint_b=PRETRAINED, calibrate=False)
+            pair = compare(sides, on_event=on_event)
             kept = {"rounding": rounding(pair) | {"scale": SCALE}, "training": training(Path(run))}
-    runtime = runtime_for(measured.device, 0, "fp32")
     card = {
         **kept,
-        "evaluation": measured.model_dump(mode="json", exclude={"files"}),
-        "versions": versions(runtime),
+        "evaluation": measured.model_dump(mode="json", exclude={"files", "seconds", "images_per_s"}),
+        "versions": versions(runtime_for(EvaluateConfig(), ignore)),
         "processor": processor_name(),
     }
     scores = measured.scores
     metrics = {"test_top1": scores.top1.value, "test_top5": scores.top5.value, "test_nll": scores.nll}
-    write(Packaged(file=file, metrics=metrics, card=json.loads(json.dumps(card))))
+    write(about.model_copy(update={"metrics": metrics, "card": json.loads(json.dumps(card))}))
     write_card()
+
+
+def judge(on_event: OnEvent) -> Calibration | None:
+    """The temperature in the header, with what the validation images of its run gain when they are held out of the fit;
+    None where there is none, or where the run has judged it. No test image has a say."""
+    known = read_own_header(packaged_file(PRETRAINED), ModelHeader).calibration
+    if known is None or known.gain is not None:
+        return None
+    runtime = runtime_for(EvaluateConfig(), on_event)
+    checkpoint, trained = open_network(PRETRAINED, on_event)
+    normalization = checkpoint.header.normalization
+    dataset = load_dataset(data_options(EvaluateConfig(), None, checkpoint), on_event)
+    val = select_split(dataset, "val", checkpoint)
+    normalize = Normalizer(normalization.mean, normalization.std, runtime.device)
+    batches = EvalBatches(val.images, inference_rows(runtime.device), normalize)
+    logits = collect_logits(for_inference(trained, runtime), batches)
+    assert logits is not None  # nothing stops it
+    return judged(known, logits, val.labels)
 
 
 def write_card() -> None:
@@ -168,7 +194,7 @@ def card_text() -> str:
         _training(header, found["training"]),
         _protocol(header, scores, evaluation),
         _accuracy(scores),
-        _calibration(scores, evaluation),
+        _calibration(scores, evaluation, about.calibration),
         _rounding(header, found["rounding"]),
         _limits(scores),
         _file(header, about, found),
@@ -316,9 +342,15 @@ Classes, worst first; the accuracy of a class is its recall, over {scores.classe
 {_table(header, rows)}"""
 
 
-def _calibration(scores: Scores, evaluation: dict[str, Any]) -> str:
+def _calibration(scores: Scores, evaluation: dict[str, Any], known: Calibration | None) -> str:
     temperature, bare = evaluation.get("temperature"), evaluation.get("uncalibrated")
     note = "Probabilities are the softmax of the logits as they are."
+    if known is not None and not earned(known):
+        note += (
+            f" The header has a temperature of {known.temperature:.3f}, fitted on {known.images:,} validation images. "
+            f"It is not used: held out of the fit ({FOLDS} folds), these images gain {known.gain:.4f} ± "
+            f"{known.gain_error:.4f} nats, and more than {SIGNIFICANT:g} standard errors are asked for."
+        )
     if temperature is not None:
         note = f"Logits are divided by the temperature {temperature:.3f}, which the header carries, before the softmax."
         if bare is not None:
@@ -353,10 +385,14 @@ def _rounding(header: ModelHeader, pair: dict[str, Any]) -> str:
             f"Convolutions are {scale:g} times as large as they were, BatchNorm's statistics match them: no "
             "answer changes, and Adam, whose steps have a fixed size, trains on from them the more gently."
         )
+    divided = ""
+    if (temperature := pair["a"]["temperature"]) is not None:
+        divided = f", logits of both divided by {temperature:.3f}"
     before = _prose(
         f"Convolutions and head are stored in {header.rounded.dtype} and computed in float32; BatchNorm is stored in",
         f"float32. {scaled}",
-        f"The largest error of a weight is {header.rounded.largest_error:.2g}. On the same images:",
+        f"The largest error of a weight is {header.rounded.largest_error:.2g}. On the same images,",
+        f"when they were packaged{divided}:",
     )
     after = _prose(
         f"Only the former is right on {paired['only_a']} images, only the latter on {paired['only_b']}",

@@ -13,6 +13,7 @@ import pytest
 from resnetcli.checkpoints import packaged
 from resnetcli.checkpoints.format import ModelHeader, entry_for, read_own_header
 from resnetcli.checkpoints.packaged import FOLDER, packaged_file, read_about
+from resnetcli.checkpoints.portable import settings
 from resnetcli.checkpoints.reading import open_checkpoint
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.train import TrainConfig
@@ -77,7 +78,7 @@ def test_the_card_tells_by_digest_and_command_what_training_started_from(script:
     header = read_own_header(packaged_file(PRETRAINED), ModelHeader)
     config = {**TrainConfig(recipe="seed").model_dump(mode="json"), **script.read_recipe("seed").values, "lr": 0.25}
     lineage = (
-        Ancestor(name="pretrained", sha256="89ab" * 16, epoch=3, config=config),
+        Ancestor(name="pretrained", sha256="89ab" * 16, epoch=3, config=settings(config)),
         Ancestor(name="old.ckpt", sha256="cdef" * 16),
     )
     text = script._training(header.model_copy(update={"lineage": lineage}), None)
@@ -87,6 +88,26 @@ def test_the_card_tells_by_digest_and_command_what_training_started_from(script:
     assert "89ab" * 16 in first
     assert "epoch 3 of this" in " ".join(first.split())
     assert " ".join(second.split()) == f"It started from weights then called `old.ckpt` (sha256 `{'cdef' * 16}`)."
+
+
+@pytest.mark.cifar10
+def test_the_script_measures_anew_what_the_card_says(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(FOLDER, tmp_path / "weights")
+    stated = read_about(PRETRAINED)
+    for module in (packaged, script):
+        monkeypatch.setattr(module, "FOLDER", folder)
+    script.measure(None)
+    script.check()
+    measured = read_about(PRETRAINED)
+    assert stated.calibration is not None
+    assert measured.calibration is not None
+    assert measured.calibration.temperature == stated.calibration.temperature
+    assert measured.calibration.gain == pytest.approx(stated.calibration.gain, abs=1e-4)
+    assert measured.calibration.gain_error == pytest.approx(stated.calibration.gain_error, abs=1e-4)
+    assert measured.metrics == pytest.approx(stated.metrics, abs=1e-3)
+    assert measured.card["evaluation"]["temperature"] is None  # type: ignore[index]
 
 
 @pytest.mark.parametrize("what", ["weights", "measurements", "card"])

@@ -57,3 +57,5 @@ def test_the_packaged_weights_are_as_good_as_their_card_says():
     assert measured.scores.top1.value == pytest.approx(stated["test_top1"], abs=5 / 10_000)
     assert measured.scores.top5.value == pytest.approx(stated["test_top5"], abs=5 / 10_000)
     assert measured.scores.nll == pytest.approx(stated["test_nll"], abs=1e-3)
+    assert measured.temperature is None
+    assert measured.scores.ece == pytest.approx(0.0117, abs=1e-3)

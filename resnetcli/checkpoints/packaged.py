@@ -13,6 +13,7 @@ from torch import Tensor
 from resnetcli.checkpoints.format import FileEntry, ModelHeader, Part, read_json, read_weights
 from resnetcli.config.base import PRETRAINED
 from resnetcli.errors import CheckpointError
+from resnetcli.results.checkpoints import Calibration, earned
 
 FOLDER = Path(__file__).parent.parent / "weights"
 NAMES = (PRETRAINED,)
@@ -25,6 +26,9 @@ class Packaged(Part):
     file: FileEntry
     metrics: dict[str, float]
     """Added to those of the header: `test_top1` and so on."""
+    calibration: Calibration | None = None
+    """The temperature of the header, fitted before there was a rule for it, with what validation images held out of
+    such a fit gain. Where that is not enough, the weights are opened without it."""
     card: dict[str, object]
     """Everything else that the model card says."""
 
@@ -41,7 +45,10 @@ def read_packaged(name: str) -> tuple[dict[str, Tensor], ModelHeader]:
         weights, header = read_weights(packaged_file(name), about.file)
     except CheckpointError as error:
         raise CheckpointError(f"the packaged weights are damaged: {error.message}", _HINT) from error
-    return weights, header.model_copy(update={"metrics": header.metrics | about.metrics})
+    changes: dict[str, object] = {"metrics": header.metrics | about.metrics}
+    if about.calibration is not None:
+        changes["calibration"] = about.calibration if earned(about.calibration) else None
+    return weights, header.model_copy(update=changes)
 
 
 def read_about(name: str) -> Packaged:

@@ -8,12 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration, at_bound
+from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE, Calibration, at_bound, earned
 
 FOLDS = 5
-SIGNIFICANT = 2.0
-"""Standard errors by which the mean gain of held-out images must exceed 0: of temperatures that gain nothing, about
-one in fifty would pass for one that does."""
 FOLD_TOLERANCE = 1e-4
 """Of the temperatures of the folds; a gain does not see less."""
 
@@ -22,7 +19,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration | None:
     """The temperature for logits float[N,C] of the validation split and its labels int64[N].
 
     None where a logit is not finite, where the best temperature lies at or beyond a bound, and where images that a
-    temperature was not fitted on do not gain by it: their mean gain must exceed SIGNIFICANT of its standard errors.
+    temperature was not fitted on do not gain by it: see `earned`.
     The fit itself always gains on its own images, and on few or easy ones that is all it does.
     """
     if len(labels) < FOLDS or not logits.isfinite().all():
@@ -30,11 +27,16 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration | None:
     temperature = fit_temperature(logits, labels)
     if at_bound(temperature):
         return None
+    known = judged(Calibration(temperature=temperature, images=len(labels)), logits, labels)
+    return known if earned(known) else None
+
+
+def judged(known: Calibration, logits: Tensor, labels: Tensor) -> Calibration:
+    """`known`, which was fitted on logits float[N,C] and labels int64[N], with the mean gain of images held out of such
+    a fit, in nats, and its standard error."""
     gains = held_out_gains(logits, labels)
-    gain, error = gains.mean().item(), (gains.std() / math.sqrt(len(gains))).item()
-    if not gain > SIGNIFICANT * error:
-        return None
-    return Calibration(temperature=temperature, images=len(labels), gain=gain, gain_error=error)
+    error = (gains.std() / math.sqrt(len(gains))).item()
+    return known.model_copy(update={"gain": gains.mean().item(), "gain_error": error})
 
 
 def held_out_gains(logits: Tensor, labels: Tensor) -> Tensor:

@@ -29,6 +29,16 @@ class Calibration(Result):
     """Standard error of `gain`."""
 
 
+SIGNIFICANT = 2.0
+"""Standard errors by which the mean gain of held-out images must exceed 0: of temperatures that gain nothing, about
+one in fifty would pass for one that does."""
+
+
+def earned(known: Calibration) -> bool:
+    """Whether images that the temperature was not fitted on gain by it; where that is not known, it stays."""
+    return known.gain is None or known.gain_error is None or known.gain > SIGNIFICANT * known.gain_error
+
+
 def at_bound(temperature: float) -> bool:
     """Whether a fit ended at a bound, so that its temperature says nothing."""
     return temperature <= MIN_TEMPERATURE * 1.001 or temperature >= MAX_TEMPERATURE / 1.001

@@ -36,6 +36,27 @@ def test_packaged_weights_open_by_name_complete_and_with_what_was_measured(name)
     assert header.rounded is not None
 
 
+def test_a_temperature_that_held_out_images_do_not_gain_by_is_left_out_wherever_the_name_is_read():
+    stored, judged = (
+        read_own_header(packaged_file(PRETRAINED), ModelHeader).calibration,
+        read_about(PRETRAINED).calibration,
+    )
+    assert (judged.temperature, judged.images, judged.split) == (stored.temperature, 1000, "val")
+    assert 0 < judged.gain < 2 * judged.gain_error
+    checkpoint = opened(PRETRAINED)
+    assert checkpoint.header.calibration is None
+    assert describe_open(checkpoint).calibration is None
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.1, True), (0.019, False), (None, True)])
+def test_what_was_judged_afterwards_takes_the_place_of_what_the_header_says(copy, gain, kept):
+    about = read_about(PRETRAINED)
+    known = about.calibration.model_copy(update={"gain": gain, "gain_error": gain and 0.01})
+    text = about.model_copy(update={"calibration": known}).model_dump_json()
+    (copy / "pretrained.json").write_text(text, "utf-8")
+    assert opened(PRETRAINED).header.calibration == (known if kept else None)
+
+
 def test_the_packaged_file_is_small_and_says_nothing_of_the_machine_that_made_it():
     path = packaged_file(PRETRAINED)
     assert entry_for(path) == read_about(PRETRAINED).file

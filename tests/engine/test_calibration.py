@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from resnetcli.engine.calibration import (
     FOLDS,
-    SIGNIFICANT,
     calibrate,
     fit_temperature,
     held_out_gains,
     probabilities,
 )
-from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE
+from resnetcli.results.checkpoints import MAX_TEMPERATURE, MIN_TEMPERATURE, SIGNIFICANT
 
 
 def drawn(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,13 +18,13 @@ from resnetcli.config.train import TrainConfig
 from resnetcli.data import mini
 from resnetcli.data.appearance import learn_appearance
 from resnetcli.data.batches import EvalBatches, Normalizer
-from resnetcli.engine import calibration
 from resnetcli.engine.calibration import fit_temperature
 from resnetcli.engine.evaluate import collect_logits
 from resnetcli.errors import CheckpointError, DivergedError, Interrupted, RunInUseError, UsageError
 from resnetcli.events import CheckpointSaved, EpochDone, Notice, Progress, RunStarted, StepDone, ignore
 from resnetcli.interrupts import StopRequest
 from resnetcli.models.resnet import ResNet
+from resnetcli.results import checkpoints
 from resnetcli.services.dry_run import dry_run
 from resnetcli.services.evaluate import evaluate, select_split
 from resnetcli.services.machine import runtime_for
@@ -86,7 +86,7 @@ def test_a_run_leaves_config_metrics_and_checkpoints(whole, tmp_path):
 
 
 def test_each_epoch_is_calibrated_on_its_own_validation_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "SIGNIFICANT", -math.inf)  # 200 images are too few to earn a temperature
+    monkeypatch.setattr(checkpoints, "SIGNIFICANT", -math.inf)  # 200 images are too few to earn a temperature
     saved = {}
 
     def look(event):
