@@ -230,13 +230,19 @@ def test_what_took_the_place_of_all_checkpoints_is_named(copy, put_there):
             call(copy)
 
 
+def test_a_portable_copy_carries_the_temperature(calibrated, tmp_path):
+    out = tmp_path / "portable.safetensors"
+    export(str(calibrated), out, force=False)
+    assert show(str(out)).checkpoints[0].calibration == show(str(calibrated)).checkpoints[0].calibration
+    assert show(str(out)).checkpoints[0].calibration.temperature == 10
+
+
 def test_a_portable_copy_carries_everything_a_user_must_know(run, tmp_path):
     out = tmp_path / "portable.safetensors"
     assert export(str(run), out, force=False).written == str(out)
     original, copied = (open_network(str(p), ignore)[0].header for p in (run, out))
     assert copied == without_places(original)
     assert copied.config["lr"] == original.config["lr"]
-    assert copied.calibration is not None
     assert copied.appearance is not None
     assert copied.chosen_by == "val"
     assert copied.class_names[0] == "airplane"

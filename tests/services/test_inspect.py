@@ -34,8 +34,13 @@ def test_a_checkpoint_is_described_with_where_it_came_from(run):
     assert info.metrics["val_top1"] > 0
     assert {f.name for f in info.files} == {"model.safetensors", "trainer.safetensors"}
     assert info.versions["torch"] == torch.__version__
-    assert (info.calibration.images, info.calibration.split) == (200, "val")
+    assert info.calibration is None, "so short a run earns no temperature"
     assert 2 < info.strangeness_threshold < 10
+
+
+def test_a_temperature_is_described_with_what_it_was_fitted_on(calibrated):
+    known = inspect(InspectConfig(checkpoint=str(calibrated)), on_event=ignore).checkpoint.calibration
+    assert (known.temperature, known.images, known.split) == (10, 200, "val")
 
 
 @pytest.mark.whole_network
