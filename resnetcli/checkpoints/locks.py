@@ -110,10 +110,10 @@ class RunLock:
             time.sleep(0.01)
 
 
-def check_not_in_use(run_dir: Path) -> None:
-    """Raises RunInUseError where another process holds the run. Makes nothing."""
+def check_not_in_use(run_dir: Path, *, soft: bool = False) -> None:
+    """Raises RunInUseError where another process holds the run, StorageError as RunLock does. Leaves nothing."""
     if (run_dir / LOCK_FILE).exists():
-        lock = RunLock(run_dir)
+        lock = RunLock(run_dir, soft=soft)
         lock.acquire()
         lock.release()
 

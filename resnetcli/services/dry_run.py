@@ -38,9 +38,10 @@ def dry_run_extension(
     """The same for `resume` with `extend`, with the learning rates before and after; `steps` and what it would take
     are of what is left. The run stays as it is. Raises what `resume` raises."""
     check_is_run(run)
-    check_not_in_use(run)
+    stored = read_config(run)
+    check_not_in_use(run, soft=bool(overrides.get("soft_lock", stored.soft_lock)))
     folder, snapshot = newest_intact(run)
-    config = extended(read_config(run), snapshot.position, extend, run)
+    config = extended(stored, snapshot.position, extend, run)
     config = config.model_copy(update={"max_time": None, **overrides})
     setup = reopen(config, folder, snapshot, on_event)
     for notice in announce(config, setup.trainer.batches.steps):

@@ -22,7 +22,7 @@ def check_run_folder(config: TrainConfig) -> None:
     RunInUseError, StorageError."""
     check_output_dir(config.output_dir, config.name)
     if config.name is not None and (config.output_dir / config.name).is_dir():
-        _check_unused(config.output_dir / config.name)
+        _check_unused(config.output_dir / config.name, soft_lock=config.soft_lock)
 
 
 def new_run_folder(config: TrainConfig) -> Path:
@@ -34,7 +34,7 @@ def new_run_folder(config: TrainConfig) -> Path:
     try:
         durable.make_folder(config.output_dir, parents=True)
         if config.name is not None:
-            return _named(config.output_dir / config.name)
+            return _named(config.output_dir / config.name, soft_lock=config.soft_lock)
         for number in count(1):
             path = config.output_dir / f"{Path(config.recipe).stem}-{number}"
             try:
@@ -49,9 +49,9 @@ def new_run_folder(config: TrainConfig) -> Path:
     raise AssertionError("there is always another number")
 
 
-def _named(path: Path) -> Path:
+def _named(path: Path, *, soft_lock: bool) -> Path:
     durable.make_folder(path)
-    _check_unused(path)
+    _check_unused(path, soft_lock=soft_lock)
     return path
 
 
@@ -62,9 +62,9 @@ def check_still_unused(path: Path) -> None:
         raise UsageError(f"{path}: a run of this name exists", hint)
 
 
-def _check_unused(path: Path) -> None:
+def _check_unused(path: Path, *, soft_lock: bool) -> None:
     """A run that was stopped before it saved anything does not count; anything else in the folder does."""
-    check_not_in_use(path)
+    check_not_in_use(path, soft=soft_lock)
     check_still_unused(path)
     if any(p.name not in OURS and not p.name.startswith(TEMPORARY) for p in path.iterdir()):
         raise UsageError(f"{path}: a folder of this name exists and is not empty", "choose another --name")

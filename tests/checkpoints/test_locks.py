@@ -7,8 +7,10 @@ import pytest
 from filelock import FileLock
 
 from resnetcli.checkpoints import locks
-from resnetcli.checkpoints.locks import SOFT_LOCK_FILE, RunLock, check_not_in_use
+from resnetcli.checkpoints.locks import LOCK_FILE, SOFT_LOCK_FILE, RunLock, check_not_in_use
+from resnetcli.config.train import TrainConfig
 from resnetcli.errors import RunInUseError, StorageError
+from resnetcli.services.run_folder import new_run_folder
 
 FAILURES = [OSError(n, os.strerror(n)) for n in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)] + [
     NotImplementedError()
@@ -39,6 +41,19 @@ def test_a_soft_lock_holds_the_run_and_lets_go(no_locks, tmp_path):
     with RunLock(tmp_path, soft=True):
         pass
     assert not (tmp_path / SOFT_LOCK_FILE).exists()
+
+
+def test_a_run_that_is_held_by_a_soft_lock_can_be_asked_for_and_its_folder_used_again(no_locks, tmp_path):
+    config = TrainConfig(output_dir=tmp_path, name="again", soft_lock=True)
+    run = tmp_path / "again"
+    run.mkdir()
+    (run / LOCK_FILE).touch()  # the one that could not be locked
+    with RunLock(run, soft=True), pytest.raises(RunInUseError):
+        new_run_folder(config)
+    assert new_run_folder(config) == run
+    assert not (run / SOFT_LOCK_FILE).exists()
+    with pytest.raises(StorageError, match="has no locks"):
+        new_run_folder(config.model_copy(update={"soft_lock": False}))
 
 
 def test_a_soft_lock_that_was_left_behind_is_named(tmp_path, monkeypatch):
