@@ -11,19 +11,8 @@ import pytest
 import resnetcli
 
 PACKAGE = Path(resnetcli.__file__).parent
-FLOOR = {
-    "config",
-    "errors",
-    "events",
-    "results",
-    "interrupts",
-    "durable",
-    "cpus",
-    "untrusted",
-    "pickle_guard",
-    "spelling",
-    "surroundings",
-}
+SAID = {"config", "errors", "events", "results"}
+"""What every room may know: settings, and what is said of the work."""
 ARROWS: dict[str, set[str]] = {
     "__init__": {"surroundings"},
     "__main__": {"cli"},
@@ -39,13 +28,17 @@ ARROWS: dict[str, set[str]] = {
     "events": {"results"},
     "interrupts": {"errors"},
     "metrics": {"results"},
-    "models": FLOOR,
-    "data": FLOOR,
-    "engine": {"__init__", *FLOOR},  # the version, which a resumed run compares
-    "checkpoints": FLOOR,
+    "models": SAID,
+    "data": {"cpus", "durable", "pickle_guard", "surroundings", "untrusted", *SAID},
+    "engine": {"__init__", *SAID},  # the version, which a resumed run compares
+    "checkpoints": {"durable", "pickle_guard", "spelling", "untrusted", *SAID},
     "reporting": {"results", "events", "errors", "surroundings"},
-    "services": {"models", "data", "engine", "checkpoints", "metrics", *FLOOR},
-    "cli": {"services", "reporting", "__init__", *FLOOR},
+    "services": {
+        *("models", "data", "engine", "checkpoints", "metrics"),
+        *("cpus", "durable", "interrupts", "untrusted"),
+        *SAID,
+    },
+    "cli": {"services", "reporting", "__init__", "interrupts", "spelling", "untrusted", *SAID},
 }
 NEVER = {room: {"typer", "rich"} for room in ("services", "engine", "models", "data", "checkpoints", "metrics")}
 LIGHT = {"cli": {"torch", "torchvision", "numpy", "PIL", "matplotlib"}}
