@@ -89,6 +89,16 @@ Expected = ResnetCliError | Interrupted
 """What is shown as a message instead of a traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of somebody else says, in one line; its type where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def named(error: BaseException) -> str:
+    """The type of an exception, and the first line of what it says."""
+    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
+
+
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """What torch and the libraries below it say, in exceptions that have no type of their own."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from resnetcli.checkpoints.beside import beside_a_run
 from resnetcli.checkpoints.foreign import load_foreign
 from resnetcli.checkpoints.format import (
+    FLOATS,
     HEADER_KEY,
     MANIFEST_FILE,
     MAX_CLASSES,
@@ -44,10 +45,9 @@ from resnetcli.checkpoints.soundness import check_sound
 from resnetcli.config.base import CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
+from resnetcli.results.train import REPORT_FOLDER
 from resnetcli.spelling import nearest
 from resnetcli.untrusted import parse_json, read_plain
-
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def check_fit(checkpoint: Checkpoint, expected: dict[str, Tensor]) -> dict[str, 
     problems += [
         f"{name} holds {weights[name].dtype}, expected {tensor.dtype} or another float"
         for name, tensor in expected.items()
-        if name in weights and tensor.is_floating_point() and weights[name].dtype not in _FLOATS
+        if name in weights and tensor.is_floating_point() and weights[name].dtype not in (*FLOATS, torch.float64)
     ][:3]
     if problems:
         variant = checkpoint.header.architecture.shortcut
@@ -237,7 +237,7 @@ def placed(info: CheckpointInfo, measured: dict[str, float], *, best: bool, last
 def measured_on_test(run: Path) -> dict[str, float]:
     """Top-1 on the test images, by the report that ended the run, of the checkpoint folder that it names."""
     try:
-        report = parse_json(read_plain(run / "report" / "report.json", MAX_HEADER_BYTES))
+        report = parse_json(read_plain(run / REPORT_FOLDER / "report.json", MAX_HEADER_BYTES))
         top1 = float(report["scores"]["top1"]["value"])
         known = report["protocol"]["split"] == "test" and 0 <= top1 <= 1
         return {Path(report["checkpoint"]).name: top1} if known else {}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resnetcli.errors import named
 from resnetcli.events import EpochDone, Event, Notice, OnEvent, RunHistory
-from resnetcli.results.train import EpochRow
+from resnetcli.results.train import REPORT_FOLDER, EpochRow
 
 PAUSES = 20
 """A drawing is followed by a pause of so many times what it took: it costs a run 5 % at most, also where an epoch takes
@@ -51,14 +52,13 @@ class Curves:
             write_report(path.parent, {HISTORY: history_png(self._history, self._run.notes)})
         except Exception as error:  # whatever it is: it must not end a run
             self.refused = True
-            reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
-            self._on_event(Notice(f"{HISTORY} is not kept up to date ({reason})", warning=True))
+            self._on_event(Notice(f"{HISTORY} is not kept up to date ({named(error)})", warning=True))
         now = self._clock()
         self._pending, self._not_before = False, now + PAUSES * (now - began)
 
     @staticmethod
     def _path(run: RunHistory) -> Path:
-        return run.run_dir / "report" / HISTORY
+        return run.run_dir / REPORT_FOLDER / HISTORY
 
 
 @contextmanager

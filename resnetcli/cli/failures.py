@@ -23,6 +23,7 @@ from resnetcli.errors import (
     ResnetCliError,
     StorageError,
     UsageError,
+    first_line,
     is_out_of_memory,
 )
 from resnetcli.interrupts import READER_GONE
@@ -85,9 +86,8 @@ def explain(error: BaseException, session: Session) -> Expected:
     if isinstance(error, click.ClickException):
         return _usage(error)
     if is_out_of_memory(error):
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         hint = "end what else uses it, or compute elsewhere: --device cpu, or another GPU"
-        return NotEnoughMemoryError(f"not enough memory ({reason})", hint)
+        return NotEnoughMemoryError(f"not enough memory ({first_line(error)})", hint)
     if isinstance(error, OSError) and error.errno is not None:
         if error.errno == errno.ENOENT and "temporary directory" in str(error):  # of tempfile, which torch asks too
             hint = "set the environment variable TMPDIR to a folder that can be written to"

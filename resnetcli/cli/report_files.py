@@ -12,16 +12,14 @@ import typer
 
 from resnetcli.cli.curves import HISTORY
 from resnetcli.config.commands import CompareConfig, EvaluateConfig
-from resnetcli.errors import StorageError
+from resnetcli.errors import StorageError, named
 from resnetcli.events import Notice
 from resnetcli.results.compare import CompareResult
 from resnetcli.results.evaluate import EvaluateResult
-from resnetcli.results.train import CurveNotes, EpochRow, TrainResult
+from resnetcli.results.train import REPORT_FOLDER, CurveNotes, EpochRow, TrainResult
 
 TABLES = ("report.json", "per_class.csv", "confusion.csv", "predictions.csv")
 PLOTS = ("confusion.png", "calibration.png")
-REPORT_FOLDER = "report"
-"""In a run directory."""
 COMPARISON = ("report.json", "differences.csv")
 
 R = TypeVar("R")
@@ -105,8 +103,7 @@ def drawn(name: str, draw: Callable[[], bytes]) -> bytes | None:
         from resnetcli.reporting.console import stderr
         from resnetcli.reporting.progress import Observer
 
-        reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
-        Observer(stderr())(Notice(f"{name} could not be drawn ({reason})", warning=True))
+        Observer(stderr())(Notice(f"{name} could not be drawn ({named(error)})", warning=True))
         return None
 
 

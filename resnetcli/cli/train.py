@@ -13,7 +13,7 @@ import typer
 from resnetcli.cli.curves import keeping_curves
 from resnetcli.cli.options import AsJson, ConfigFile, examples, from_flag, switch, takes
 from resnetcli.cli.recipes import default_recipe, read_recipe
-from resnetcli.cli.report_files import REPORT_FOLDER, deliver, write_training
+from resnetcli.cli.report_files import deliver, write_training
 from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train, tuned_for
 from resnetcli.cli.runs import complete_run
 from resnetcli.cli.session import LOADING, Session, session_of
@@ -21,7 +21,7 @@ from resnetcli.config.extension import ExtendConfig, Policy
 from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
 from resnetcli.events import Notice
-from resnetcli.results.train import DryRunResult, TrainResult
+from resnetcli.results.train import REPORT_FOLDER, DryRunResult, TrainResult
 from resnetcli.services.output_dir import check_output_dir, check_run_dir
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -158,7 +158,7 @@ def _write(session: Session, result: TrainResult, *, curves: bool) -> TrainResul
 
 
 def _doubtful(config: TrainConfig, origins: Mapping[str, Origin]) -> Iterator[str]:
-    """What is possible, and hardly meant."""
+    """Settings that are valid, and probably not what was meant."""
     if config.recipe in FROM_TRAINED and config.init is None:
         yield (
             f"recipe {config.recipe} was only measured from trained weights, and this run starts from nothing: "

@@ -15,7 +15,7 @@ from rich.text import Text
 from resnetcli.reporting import text
 from resnetcli.reporting.layout import Adaptive, epoch_figures, figures_grid, simple_table
 from resnetcli.reporting.scores_view import most_confused_table, overall_panel, per_class_table
-from resnetcli.results.train import DryRunResult, EpochRow, TrainResult
+from resnetcli.results.train import REPORT_FOLDER, DryRunResult, EpochRow, TrainResult
 
 ROWS_SHOWN = 12
 """A longer history shows its first row and its last ones; metrics.csv has them all."""
@@ -46,7 +46,7 @@ def train_summary(result: TrainResult, shown: Collection[int] = (), report: Sequ
     rows: list[tuple[str, RenderableType]] = [
         ("run", Text(result.run_dir, style="bold")),
         ("checkpoint", Text(result.checkpoint)),
-        *_report_rows(Path(result.run_dir) / "report", report),
+        *_report_rows(Path(result.run_dir) / REPORT_FOLDER, report),
         (
             "trained",
             f"{text.plural(result.epochs, 'epoch')}, {text.plural(result.steps, 'step')}, "

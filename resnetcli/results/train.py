@@ -7,6 +7,9 @@ from pydantic import Field
 from resnetcli.results.base import SCHEMA_VERSION, Result
 from resnetcli.results.evaluate import EvaluateResult
 
+REPORT_FOLDER = "report"
+"""In a run directory, for the curves and what the closing measurement found."""
+
 
 class EpochRow(Result):
     """One row of metrics.jsonl and metrics.csv; the validation columns are null in a final run."""

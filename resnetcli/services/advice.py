@@ -9,7 +9,7 @@ from pathlib import Path
 from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
 from resnetcli.config.train import TrainConfig
 from resnetcli.engine.loop import OTHER_WEIGHTS
-from resnetcli.errors import DivergedError, NotEnoughMemoryError, is_out_of_memory
+from resnetcli.errors import DivergedError, NotEnoughMemoryError, first_line, is_out_of_memory
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def advice(config: TrainConfig, batch_size: int, run_dir: Path | None = None) ->
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = first_line(error)
         parts = f" in {config.grad_accum} parts" if config.grad_accum > 1 else ""
         message = f"not enough memory on {config.device} for steps of {batch_size} images{parts} ({reason})"
         if run_dir is not None:
@@ -39,13 +39,13 @@ def _saved(run_dir: Path) -> str:
     return f"{folders[-1]} is whole" if folders else f"{run_dir} holds no checkpoint yet"
 
 
-def _again(config: TrainConfig, run_dir: Path, flag: str) -> str:
+def _again(run_dir: Path, flag: str) -> str:
     """The command for the same run with another setting, under another name."""
     return f"resnetcli train --config {run_dir / CONFIG_FILE} --name {run_dir.name}-again {flag}"
 
 
 def _lower_rate(hint: str, config: TrainConfig, run_dir: Path) -> str:
-    return f"{hint}: {_again(config, run_dir, f'--lr {config.lr / 4:g}')}"
+    return f"{hint}: {_again(run_dir, f'--lr {config.lr / 4:g}')}"
 
 
 def _less_memory(config: TrainConfig, run_dir: Path | None) -> str:
@@ -58,4 +58,4 @@ def _less_memory(config: TrainConfig, run_dir: Path | None) -> str:
         flag, what = f"--grad-accum {parts}", f"computes the batch in {parts} parts, which BatchNorm sees one by one"
     if run_dir is None:
         return f"{flag} {what}"
-    return f"{flag} {what}: {_again(config, run_dir, flag)}; when there is room again, --resume {run_dir}"
+    return f"{flag} {what}: {_again(run_dir, flag)}; when there is room again, --resume {run_dir}"
