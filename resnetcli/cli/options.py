@@ -231,9 +231,7 @@ def _parameter(name: str, info: FieldInfo, recipe: tuple[str, Mapping[str, objec
         long = option_name(name)
         flags = [f"{long}/--no-{long[2:]}" if kind is bool else long]
         flags += [SHORT_FLAGS[name]] if name in SHORT_FLAGS else []
-        metavar = (
-            METAVARS.get(name) or f"<{'|'.join((*recipe_names(), 'file')) if name == 'recipe' else _kind_name(kind)}>"
-        )
+        metavar = METAVARS.get(name) or f"<{_kind_name(kind)}>"
         declared = typer.Option(*flags, metavar=metavar, rich_help_panel=extra["panel"], **shared)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation | None, declared]

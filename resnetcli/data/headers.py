@@ -32,6 +32,9 @@ MAX_TEXT_HEADER = 2**16
 MAX_EXIF = 2**20
 """Bytes; a segment of JPEG has 65,533 at most, but they add up, and a value of them can be a list of millions."""
 
+MAX_TAGS = 4096
+"""In one directory of a TIFF, each of which costs an object of Python; cameras write some tens."""
+
 MAX_SEGMENTS = 4096
 """Of a JPEG; ICC profiles, extended XMP and the tables of scans take some hundreds."""
 
@@ -238,7 +241,7 @@ def _check_tiff(file: BinaryIO, head: bytes) -> None:
         if len(start) < struct.calcsize(order + counter):
             continue
         (count,) = struct.unpack(order + counter, start)
-        if count > 4096:
+        if count > MAX_TAGS:
             raise ValueError(f"a TIFF directory of {count:,} tags")
         data = file.read(count * width)
         seen = set()

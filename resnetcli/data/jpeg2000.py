@@ -10,6 +10,10 @@ MAX_COMPONENTS, MAX_TILES = 4, 4096
 MAX_BOX = 4 * 2**20
 """Bytes of the box in front of the code stream that holds further ones, which Pillow reads one by one."""
 
+MAX_BOXES, MAX_MARKERS = 4096, 1_000_000
+"""That are walked: a box of 8 bytes and a marker of 4 are a step of Python each. Usual are some ten boxes, and a few
+markers a tile."""
+
 MAX_BITS = 16
 """Of a component."""
 
@@ -23,7 +27,7 @@ _SOC, _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF53, 0xFF9
 def check(file: BinaryIO, head: bytes, size: int) -> tuple[int, int]:
     """Width and height of the code stream; (0, 0) where `head` begins no JPEG 2000 file. Raises ValueError."""
     if head[:12] == _SIGNATURE:
-        at = _code_stream(file, size)
+        at = _code_stream(file)
     elif head[:4] == b"\xff\x4f\xff\x51":
         at = 0
     else:
@@ -31,9 +35,10 @@ def check(file: BinaryIO, head: bytes, size: int) -> tuple[int, int]:
     return _walk(file, at, size)
 
 
-def _code_stream(file: BinaryIO, size: int) -> int:
+def _code_stream(file: BinaryIO) -> int:
+    """Where the code stream begins in the boxes of a JP2 file. Raises ValueError where there is none."""
     at = 0
-    for _ in range(4096):
+    for _ in range(MAX_BOXES):
         file.seek(at)
         box = file.read(16)
         if len(box) < 8:
@@ -53,7 +58,7 @@ def _walk(file: BinaryIO, at: int, size: int) -> tuple[int, int]:
     """All markers of the main header and of the tile parts, to whose ends the lengths in front of them lead."""
     extent, part_end = (0, 0), size
     at += 2
-    for _ in range(1_000_000):
+    for _ in range(MAX_MARKERS):
         file.seek(at)
         head = file.read(4)
         if len(head) < 4 or at >= size:

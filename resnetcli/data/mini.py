@@ -32,6 +32,7 @@ SEED = 0
 TRAIN_IMAGES = 2000
 TEST_IMAGES = 500
 MAX_FILE_BYTES = 16 * 2**20
+"""The largest of the three has 5 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

