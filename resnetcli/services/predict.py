@@ -14,6 +14,7 @@ import torch
 
 from resnetcli.config.commands import PredictConfig
 from resnetcli.cpus import usable_cpus
+from resnetcli.data import finding
 from resnetcli.data import images as pictures
 from resnetcli.data.appearance import STRANGE_SHARE, strangeness
 from resnetcli.data.batches import Normalizer
@@ -95,11 +96,11 @@ def predict(
     kept: list[Prediction] = []
     hand_out = on_prediction or kept.append
     rows, done, failed, interrupted = inference_rows(runtime.device), 0, 0, False
-    left_out = pictures.LeftOut()
+    left_out = finding.LeftOut()
     try:
         on_event(Phase("reading pictures"))
         with pictures.quiet_decoders():
-            names = pictures.find(config.paths, config.recursive, stdin, left_out, null=config.null)
+            names = finding.find(config.paths, config.recursive, stdin, left_out, null=config.null)
             decoded = _decoded(names, header.architecture.image_size, ahead=BATCHES_AHEAD * rows)
             for read in _batches(decoded, rows):
                 for prediction in answered(read):
@@ -159,10 +160,10 @@ def _batches(decoded: Iterator[Read], rows: int) -> Iterator[list[Read]]:
         yield batch
 
 
-def _decoded(names: Iterator[pictures.Found], size: int, ahead: int) -> Iterator[Read]:
+def _decoded(names: Iterator[finding.Found], size: int, ahead: int) -> Iterator[Read]:
     """Every picture in its place, decoded by threads that are at most `ahead` pictures ahead of the reader."""
 
-    def decode(found: pictures.Found) -> Read:
+    def decode(found: finding.Found) -> Read:
         try:
             if found.error is not None:
                 raise DataError(found.error)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from resnetcli.cli.main import run
-from resnetcli.data import images
+from resnetcli.data import finding, images
 from resnetcli.interrupts import StopRequest
 
 Cli = Callable[..., Any]
@@ -92,11 +92,11 @@ def test_what_was_answered_before_a_signal_is_printed_whole(
 def test_an_interruption_before_the_first_answer_is_an_error_as_ever(
     folder: Path, stop: StopRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments: Any, **options: Any) -> Iterator[images.Found]:
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[finding.Found]:
         os.kill(os.getpid(), signal.SIGINT)
         yield from ()
 
-    monkeypatch.setattr(images, "find", interrupted)
+    monkeypatch.setattr(finding, "find", interrupted)
     assert run(["predict", "pictures", "--json"], stop) == 130
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "interrupted"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnetcli.data import heif, images
+from resnetcli.data import finding, heif, images
 from resnetcli.errors import DataError
 from tests.data.test_images import picture
 
@@ -55,7 +55,7 @@ def test_with_the_plug_in_such_files_are_found_and_read(tmp_path: Path) -> None:
     turned = Image.fromarray(picture(64, 64)).transpose(Image.Transpose.ROTATE_90)
     plug_in.from_pillow(turned).save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
     (tmp_path / "damaged.HEIC").write_bytes(HEIC)
-    assert [Path(found.path).name for found in images.find([str(tmp_path)], True, None)] == ["a.heic", "damaged.HEIC"]
+    assert [Path(found.path).name for found in finding.find([str(tmp_path)], True, None)] == ["a.heic", "damaged.HEIC"]
     middles = np.ix_((8, 24), (8, 24))
     assert np.abs(images.decode(tmp_path / "a.heic").pixels[middles].astype(int) - picture()[middles]).max() < 12
     with pytest.raises(DataError, match=r"damaged\.HEIC: cannot be decoded: a damaged HEIC or HEIF file"):

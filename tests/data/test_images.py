@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from resnetcli.data import heif, images
+from resnetcli.data import finding, heif, images
 from resnetcli.errors import DataError
 
 
@@ -328,7 +328,7 @@ def test_one_colour_stays_that_colour_at_any_size(
 
 def found(*paths: str, recursive: bool = True, stdin: io.BytesIO | None = None) -> list[str]:
     """The pictures by name, errors as "!name"."""
-    return [("!" if entry.error else "") + Path(entry.path).name for entry in images.find(paths, recursive, stdin)]
+    return [("!" if entry.error else "") + Path(entry.path).name for entry in finding.find(paths, recursive, stdin)]
 
 
 @pytest.fixture
@@ -365,8 +365,8 @@ def test_linked_folders_and_images_of_other_kinds_are_left_out_and_counted(album
     (album / "sub" / "back").symlink_to(album)
     for name in ("p.HEIC", "sub/q.heic", "r.svg", "._s.heic"):
         (album / name).touch()
-    left_out = images.LeftOut()
-    names = [Path(entry.path).name for entry in images.find([str(album)], True, None, left_out)]
+    left_out = finding.LeftOut()
+    names = [Path(entry.path).name for entry in finding.find([str(album)], True, None, left_out)]
     assert names == ["a.JPG", "b.png", "x[1].png", "c.webp"]
     assert left_out.suffixes == {".heic": 2, ".svg": 1}
     assert left_out.linked_folders == [str(album / "linked"), str(album / "sub" / "back")]
@@ -381,7 +381,7 @@ def test_a_folder_of_nothing_but_what_is_left_out_says_so(tmp_path: Path) -> Non
     (tmp_path / "a.heic").touch()
     (tmp_path / "sub").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "sub")
-    (entry,) = images.find([str(tmp_path)], True, None)
+    (entry,) = finding.find([str(tmp_path)], True, None)
     assert entry.error is not None
     assert "1 .heic" in entry.error
     assert f"linked folder {tmp_path / 'link'}" in entry.error
@@ -391,8 +391,8 @@ def test_a_folder_of_nothing_but_what_is_left_out_says_so(tmp_path: Path) -> Non
 def test_a_glob_without_a_suffix_counts_what_it_leaves_out_and_one_with_it_takes_it(tmp_path: Path) -> None:
     for name in ("a.heic", "b.png"):
         (tmp_path / name).touch()
-    left_out = images.LeftOut()
-    assert [Path(e.path).name for e in images.find([f"{tmp_path}/*"], True, None, left_out)] == ["b.png"]
+    left_out = finding.LeftOut()
+    assert [Path(e.path).name for e in finding.find([f"{tmp_path}/*"], True, None, left_out)] == ["b.png"]
     assert left_out.suffixes == {".heic": 1}
     assert found(f"{tmp_path}/*.heic") == ["a.heic"]
 
@@ -404,7 +404,7 @@ def test_a_named_file_is_tried_whatever_it_is_called(album: Path) -> None:
 def test_what_matches_nothing_is_an_entry_and_does_not_stop_the_others(album: Path) -> None:
     paths = (str(album / "none.png"), str(album / "empty"), f"{album}/*.gif", str(album / "b.png"))
     assert found(*paths) == ["!none.png", "!empty", "!*.gif", "b.png"]
-    errors = [entry.error for entry in images.find(paths, True, None)]
+    errors = [entry.error for entry in finding.find(paths, True, None)]
     assert errors[0] == f"{album / 'none.png'}: no such file"
     assert errors[1] is not None
     assert "holds no picture" in errors[1]
@@ -419,7 +419,7 @@ def test_a_dash_reads_one_path_a_line(album: Path) -> None:
 
 @pytest.mark.parametrize("url", ["https://example.org/a.png", "http://example.org/a.png?w=1&h=[2]", "s3://b/a.png"])
 def test_a_url_is_an_entry_that_shows_the_command_that_fetches_it(url: str) -> None:
-    for entries in (images.find([url], True, None), images.find(["-"], True, io.BytesIO(f"{url}\n".encode()))):
+    for entries in (finding.find([url], True, None), finding.find(["-"], True, io.BytesIO(f"{url}\n".encode()))):
         (entry,) = entries
         assert entry.path == url
         command = f"curl -fsSL {shlex.quote(url)} | resnetcli predict -"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnetcli.data import images, piped
+from resnetcli.data import finding, images, piped
 from resnetcli.errors import DataError
 
 POSIX_NAMES = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are Unicode")
@@ -120,7 +120,7 @@ def test_a_picture_is_told_by_its_signature(suffix: str, size: tuple[int, int], 
     level = np.arange(size[0] * size[1], dtype=np.uint32).reshape(size[1], size[0]) % 251
     image = Image.fromarray(level.astype(np.uint8)) if suffix == "pgm" else None
     (image or Image.merge("RGB", [Image.fromarray(level.astype(np.uint8))] * 3)).save(path)
-    (found,) = images.find(["-"], True, io.BytesIO(path.read_bytes()))
+    (found,) = finding.find(["-"], True, io.BytesIO(path.read_bytes()))
     assert entries(path.read_bytes(), step=step) == [path.read_bytes()]
     assert (found.path, found.error) == ("-", None)
     from_pipe, from_file = images.decode("-", data=found.data), images.decode(path)
@@ -129,7 +129,7 @@ def test_a_picture_is_told_by_its_signature(suffix: str, size: tuple[int, int], 
 
 
 def test_bytes_of_another_kind_are_an_error_in_the_place_of_the_picture() -> None:
-    (found,) = images.find(["-"], True, io.BytesIO(b"\x7fELF\x02\x01\x01\0" + bytes(100)))
+    (found,) = finding.find(["-"], True, io.BytesIO(b"\x7fELF\x02\x01\x01\0" + bytes(100)))
     with pytest.raises(DataError, match="-: not an image in a known format"):
         images.decode(found.path, data=found.data)
 
