@@ -23,7 +23,7 @@ from resnetcli.checkpoints.wrappers import WeightSet, chosen, containers, joined
 from resnetcli.config.base import Shortcut
 from resnetcli.errors import CheckpointError
 from resnetcli.pickle_guard import Refused
-from resnetcli.untrusted import open_plain
+from resnetcli.untrusted import read_plain
 
 MAX_NUMBERS = 2**26
 """More than four times the larger variant, so that a checkpoint with many classes still fits."""
@@ -101,11 +101,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, whoever wrote it. Raises CheckpointError."""
     read_header(path)  # refuses one that claims more than any has
     try:
-        with open_plain(path) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path}: more than {MAX_FILE_BYTES:,} bytes, and no checkpoint has as many", _HINT)
-        return safetensors.torch.load(data)
+        return safetensors.torch.load(read_plain(path, MAX_FILE_BYTES))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", _HINT) from error
     except (safetensors.SafetensorError, ValueError, KeyError, MemoryError) as error:

@@ -29,11 +29,12 @@ from resnetcli.checkpoints.format import (
     read_weights,
 )
 from resnetcli.checkpoints.soundness import check_sound
+from resnetcli.config.base import CHECKPOINTS, CONFIG_FILE
 from resnetcli.errors import CheckpointError
 
-CHECKPOINTS = "checkpoints"
-CONFIG_FILE = "config.json"
 STEP_NAME = re.compile(rf"(?:{re.escape(storage.REPLACED)})?step-(\d{{7,}})")
+READ_ATTEMPTS = 20
+"""How often the best of a run is looked for anew, where it is gone before it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,6 @@ class Snapshot:
     header: ModelHeader
     trainer: dict[str, Tensor]
     position: TrainerHeader
-
-
-READ_ATTEMPTS = 20
-"""How often the best of a run is looked for anew, where it is gone before it was read."""
 
 
 def step_folders(run_dir: Path) -> list[Path]:

@@ -30,7 +30,6 @@ from resnetcli.checkpoints.format import (
     read_weights,
 )
 from resnetcli.checkpoints.manager import (
-    CHECKPOINTS,
     STEP_NAME,
     best_first,
     is_run,
@@ -42,7 +41,7 @@ from resnetcli.checkpoints.manager import (
 from resnetcli.checkpoints.packaged import NAMES, packaged_file, read_packaged
 from resnetcli.checkpoints.portable import settings, without_places
 from resnetcli.checkpoints.soundness import check_sound
-from resnetcli.config.base import CLASS_NAMES
+from resnetcli.config.base import CHECKPOINTS, CLASS_NAMES
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor, CheckpointInfo, FileInfo
 from resnetcli.results.train import REPORT_FOLDER

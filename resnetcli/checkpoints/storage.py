@@ -1,4 +1,6 @@
-"""The only durable writer. A file or folder appears under its name complete, or not at all, also if the power fails.
+"""The durable writer of runs and reports.
+
+A file or folder appears under its name complete, or not at all, also if the power fails.
 
 Everything is written beside its place under a name that starts with `.tmp-`, synced, renamed, and the folder synced.
 A reader never looks at such names; `sweep` clears what a killed process left.

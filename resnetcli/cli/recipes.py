@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from resnetcli.config.base import DEFAULT_RECIPE
+from resnetcli.config.base import CONFIG_FILE, DEFAULT_RECIPE
 from resnetcli.errors import UsageError
 from resnetcli.spelling import suggestion
 from resnetcli.untrusted import parse_json
@@ -88,7 +88,7 @@ def _read(path: Path, option: str) -> bytes:
     """All of a file or, as a shell hands over what a command prints, a pipe. Raises UsageError, OSError, ValueError."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        inside = path / "config.json"
+        inside = path / CONFIG_FILE
         hint = f"{option} {inside.as_posix()}" if inside.is_file() else "give a .toml or .json file"
         raise UsageError(f"{option} {path}: not a file", hint)
     with path.open("rb") as file:

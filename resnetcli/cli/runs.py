@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from resnetcli.cli.session import Session
-from resnetcli.config.base import PRETRAINED
+from resnetcli.config.base import CHECKPOINTS, PRETRAINED
 from resnetcli.config.train import TrainConfig
 from resnetcli.events import Notice
 
@@ -20,7 +20,7 @@ def run_directories(folder: Path | None = None) -> list[Path]:
     """Run directories in `folder` (default: the default output_dir), newest first; an unreadable folder has none."""
     folder = TrainConfig.model_fields["output_dir"].default if folder is None else folder
     try:
-        found = [(path.stat().st_mtime, path) for path in folder.iterdir() if (path / "checkpoints").is_dir()]
+        found = [(path.stat().st_mtime, path) for path in folder.iterdir() if (path / CHECKPOINTS).is_dir()]
     except OSError:
         return []
     return [path for _, path in sorted(found, reverse=True)]
@@ -37,7 +37,7 @@ def complete_run(incomplete: str) -> list[str]:
     names = [run.as_posix() for run in runs]
     for run in runs:
         if incomplete.startswith(f"{run.as_posix()}/"):
-            names += sorted(path.as_posix() for path in (run / "checkpoints").glob("step-*"))
+            names += sorted(path.as_posix() for path in (run / CHECKPOINTS).glob("step-*"))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -58,7 +58,7 @@ def say_pretrained(session: Session, option: str = "") -> None:
     if newest is None or not sys.stderr.isatty():
         return
     try:
-        saved = max(path.stat().st_mtime for path in Path(newest, "checkpoints").glob("step-*"))
+        saved = max(path.stat().st_mtime for path in Path(newest, CHECKPOINTS).glob("step-*"))
     except (OSError, ValueError):  # none yet, or gone
         return
     if time.time() - saved < RECENT_SECONDS:

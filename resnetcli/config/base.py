@@ -27,6 +27,8 @@ CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 DEVICES = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 IMAGE_SIZE = 32
 """Pixels a side of the images that the network is made for."""
+CHECKPOINTS, CONFIG_FILE = "checkpoints", "config.json"
+"""In a run directory: the folder of its checkpoints, and its settings."""
 PRETRAINED = "pretrained"
 """Name of the packaged weights."""
 MAX_EPOCHS = 10_000

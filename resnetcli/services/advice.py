@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
+from resnetcli.checkpoints.manager import step_folders
+from resnetcli.config.base import CONFIG_FILE
 from resnetcli.config.train import TrainConfig
 from resnetcli.engine.loop import OTHER_WEIGHTS
 from resnetcli.errors import DivergedError, NotEnoughMemoryError, first_line, is_out_of_memory

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import TRAINER_FILE, TrainerHeader, read_json, read_own_header
-from resnetcli.checkpoints.manager import CONFIG_FILE, step_folders
-from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.checkpoints.manager import step_folders
+from resnetcli.config.base import CONFIG_FILE, IMAGE_SIZE
 from resnetcli.config.train import TrainConfig
 from resnetcli.data.sizes import small_epochs
 from resnetcli.errors import CheckpointError

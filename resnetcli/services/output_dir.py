@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from resnetcli.config.base import CHECKPOINTS
 from resnetcli.errors import CheckpointError, StorageError
 
 
@@ -60,7 +61,7 @@ def check_run_dir(run: Path) -> None:
     """Raises CheckpointError where `run` is no folder, StorageError where it cannot go on in it."""
     if not run.is_dir():
         raise CheckpointError(f"{run}: not a run directory", "a run directory holds config.json and checkpoints/")
-    for folder in (run, run / "checkpoints"):
+    for folder in (run, run / CHECKPOINTS):
         if folder.exists() and not (folder.is_dir() and _is_writable(folder)):
             hint = "make it writable, or go on with a copy of the run in another place"
             raise StorageError(f"cannot go on with {run}: {folder} is not a folder that can be written to", hint)

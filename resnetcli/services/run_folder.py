@@ -8,8 +8,9 @@ from pathlib import Path
 
 from resnetcli import durable
 from resnetcli.checkpoints.locks import LOCK_FILE, SOFT_LOCK_FILE, check_not_in_use
-from resnetcli.checkpoints.manager import CHECKPOINTS, CONFIG_FILE, step_folders
+from resnetcli.checkpoints.manager import step_folders
 from resnetcli.checkpoints.storage import TEMPORARY
+from resnetcli.config.base import CHECKPOINTS, CONFIG_FILE
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import StorageError, UsageError
 from resnetcli.services.output_dir import check_output_dir, refusal_hint

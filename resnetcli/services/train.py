@@ -12,9 +12,9 @@ from pathlib import Path
 from resnetcli.checkpoints import storage
 from resnetcli.checkpoints.format import TrainerHeader, read_json, to_json
 from resnetcli.checkpoints.locks import RunLock
-from resnetcli.checkpoints.manager import CONFIG_FILE, CheckpointManager, Snapshot, is_run, newest_intact, read_best
+from resnetcli.checkpoints.manager import CheckpointManager, Snapshot, is_run, newest_intact, read_best
 from resnetcli.checkpoints.reading import Checkpoint
-from resnetcli.config.base import IMAGE_SIZE
+from resnetcli.config.base import CONFIG_FILE, IMAGE_SIZE
 from resnetcli.config.extension import ExtendConfig
 from resnetcli.config.train import RESUMABLE, TrainConfig
 from resnetcli.data.sizes import small_epochs
