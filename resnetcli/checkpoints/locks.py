@@ -22,6 +22,7 @@ LOCK_SECONDS = 0.2
 """How long to try for the lock: a process that only asks whether it is free has it for a moment."""
 HOLDER = re.compile(r"process (\d{1,10}) on ([\w. -]{0,255})")
 MAX_HOLDER_BYTES = 512
+"""Room for what HOLDER describes."""
 HOLDER_SECONDS = 0.5
 """How long a process that finds the run held waits for the holder's name, which is written just after the lock."""
 

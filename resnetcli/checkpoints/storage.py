@@ -24,6 +24,7 @@ TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 LONGEST_NAME = 200
 """Bytes of a file's own name in its temporary ones; file systems take 255 in all."""
 WRITE_ATTEMPTS = 3
+"""Of a file that another writer of the same name sweeps before it is renamed."""
 
 
 def write_file(path: Path, data: bytes, *, parents: bool = False) -> None:

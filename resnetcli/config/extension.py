@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from resnetcli.config.base import MAX_EPOCHS, Config, option
 
 Policy = Literal["stretch", "restart", "constant"]
-MAX_EXTENSIONS = 1000
+MAX_EXTENSIONS = 100
+"""Each is written into config.json, which `--config` reads up to 64 KiB."""
 
 
 class Extension(BaseModel):

@@ -28,6 +28,7 @@ MAX_BLOCKS = 1_000_000
 """Of a GIF, up to its second picture; the first may have 300,000 of 255 bytes each."""
 
 MAX_TEXT_HEADER = 2**16
+"""Bytes of the header of a PPM and its kin, comments included."""
 
 MAX_EXIF = 2**20
 """Bytes; a segment of JPEG has 65,533 at most, but they add up, and a value of them can be a list of millions."""

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 SUFFIXES = (".heic", ".heif", ".hif")
 
 HEAD_BYTES = 64
+"""In which signatures and brands are looked for."""
 
 INSTALL = "pip install pillow-heif"
 

@@ -6,6 +6,7 @@ import struct
 from typing import BinaryIO
 
 MAX_COMPONENTS, MAX_TILES = 4, 4096
+"""RGB and alpha; and OpenJPEG allocates for every tile before it decodes one."""
 
 MAX_BOX = 4 * 2**20
 """Bytes of the box in front of the code stream that holds further ones, which Pillow reads one by one."""

@@ -6,9 +6,12 @@ import signal
 
 import pytest
 
+from resnetcli.checkpoints.format import to_json
 from resnetcli.checkpoints.manager import newest_intact, step_folders
+from resnetcli.cli.resolve import Given, resolve_train
+from resnetcli.config.base import MAX_EPOCHS
 from resnetcli.config.commands import ReplayConfig
-from resnetcli.config.extension import ExtendConfig, Extension
+from resnetcli.config.extension import MAX_EXTENSIONS, ExtendConfig, Extension
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import CheckpointError, Interrupted, RunInUseError, UsageError
 from resnetcli.events import CheckpointSaved, Notice, ignore
@@ -254,3 +257,11 @@ def test_a_run_that_is_running_cannot_be_previewed(copy):
 
     with RunLock(copy), pytest.raises(RunInUseError):
         dry_run_extension(copy, {}, ExtendConfig(epochs=4, extend="restart"), on_event=ignore)
+
+
+def test_the_settings_of_a_run_that_was_extended_most_often_can_be_read_again(tmp_path):
+    places = range(MAX_EPOCHS - MAX_EXTENSIONS, MAX_EPOCHS)
+    extensions = tuple(Extension(epoch=place, step=10**6, epochs=place + 1, policy="constant") for place in places)
+    config = TrainConfig(epochs=MAX_EPOCHS, extensions=extensions)
+    (tmp_path / "config.json").write_text(to_json(config, indent=2), encoding="utf-8")
+    assert resolve_train(Given(), tmp_path / "config.json")[0] == config
