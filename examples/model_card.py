@@ -221,7 +221,6 @@ def _summary(header: ModelHeader, scores: Scores) -> str:
 resnetcli predict photo.jpg
 resnetcli evaluate
 resnetcli inspect
-resnetcli train --init pretrained --recipe seed --epochs 1
 ```
 
 {made}"""

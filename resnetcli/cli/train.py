@@ -50,7 +50,6 @@ COMMON = (
         "resnetcli train --epochs 20 --seed 1 --name twenty",
         "resnetcli train --resume runs/twenty",
         "resnetcli train --resume runs/twenty --epochs 30 --extend stretch",
-        "resnetcli train --recipe seed --init pretrained --epochs 1",
         "resnetcli train --config runs/twenty/config.json --name again --dry-run",
     )
 )
