@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -200,6 +200,12 @@ def _value(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return "; ".join(", ".join(f"{name} {part}" for name, part in entry.items()) for entry in value)
+    if isinstance(value, list):  # extensions: the one setting that is a list
+        return "; ".join(_extension(entry) for entry in value)
     return str(value)
+
+
+def _extension(entry: Mapping[str, object]) -> str:
+    """`stretch after epoch 3, of 3 planned`: where a run goes on by another plan, and how many epochs it had before."""
+    inside = f" and {entry['step']} steps" if entry["step"] else ""
+    return f"{entry['policy']} after epoch {entry['epoch']}{inside}, of {entry['epochs']} planned"

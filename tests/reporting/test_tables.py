@@ -292,6 +292,16 @@ def test_a_dry_run_of_an_extension_shows_the_rates_before_and_after_and_where_a_
     assert "recipe, scaled for batch size 32" in drawn(tables.dry_run(plain.model_copy(update=update)))
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [(0, "stretch after epoch 3, of 5 planned"), (7, "stretch after epoch 3 and 7 steps, of 5 planned")],
+)
+def test_an_extension_says_where_it_begins_and_how_many_epochs_had_been_planned(step: int, said: str) -> None:
+    extension = {"epoch": 3, "step": step, "epochs": 5, "policy": "stretch"}
+    update = {"config": {"epochs": 9, "extensions": [extension]}, "origins": {"epochs": "flag", "extensions": "flag"}}
+    assert said in drawn(tables.dry_run(dry_run_result().model_copy(update=update)))
+
+
 def test_a_dry_run_names_the_slower_steps_of_larger_images_where_there_are_some() -> None:
     assert "larger images" not in drawn(tables.dry_run(dry_run_result()))
     growing = dry_run_result().model_copy(update={"step_seconds": 2.0, "last_step_seconds": 3.0})
