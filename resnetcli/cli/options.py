@@ -275,6 +275,7 @@ def _default_text(name: str, info: FieldInfo, unit: str, recipe: tuple[str, Mapp
             return ""
         return f" \\[default: none{f'; in {unit}' if unit else ''}]"
     source = f" (recipe {recipe_name})" if name in recipe_values else ""
+    unit = unit.removesuffix("s") if value == 1 else unit
     return f" \\[default: {_shown(value)}{f' {unit}' if unit else ''}{source}]"
 
 

@@ -72,7 +72,7 @@ def test_the_list_of_commands_says_what_the_command_says_of_itself(name: str) ->
 
 def test_units_are_shown_with_defaults(cli: Cli) -> None:
     out = cli("inspect", "--help").out
-    assert "[default: 1 images]" in out
+    assert "[default: 1 image]" in out
 
 
 HELPS = [["--help"], ["--version"], ["train", "--help"], ["compare", "--help"], ["bench", "train", "--help"]]
