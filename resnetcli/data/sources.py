@@ -132,7 +132,7 @@ def _taking_turns(path: Path, on_event: OnEvent) -> Iterator[None]:
             lock.acquire()
         except (OSError, NotImplementedError) as error:
             if not has_no_locks(error):
-                raise  # else two processes may both fetch it: each puts a whole file in place
+                raise  # else two processes may both fetch it, and get in each other's way: digests tell when it is read
     try:
         yield
     finally:
