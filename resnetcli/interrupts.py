@@ -43,6 +43,7 @@ class StopRequest:
         self.frame: Callable[[str], str] = on_its_own
         """Puts what the handler says into the form in which it is written; a display that draws over lines sets it."""
         self._deferred = False
+        self._until = ""
         self._warned = False
         self._reader_gone = False
 
@@ -64,13 +65,14 @@ class StopRequest:
                 signal.signal(signum, signal.SIG_DFL)
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """While this is open, a signal waits for the work to notice it."""
-        before, self._deferred = self._deferred, True
+    def deferred(self, until: str = "saving first") -> Iterator[None]:
+        """While this is open, a signal waits for the work to notice it; `until` says what for."""
+        before, self._deferred = (self._deferred, self._until), True
+        self._until = until
         try:
             yield
         finally:
-            self._deferred = before
+            self._deferred, self._until = before
 
     def raise_if_requested(self, message: str, hint: str = "") -> None:
         if self.signum is not None:
@@ -99,7 +101,7 @@ class StopRequest:
         self.signum = signum
         if self._deferred:
             again = "Ctrl-C" if self._warned else "again"
-            _say(self.frame(f"stopping: saving first ({again} to leave without)"))
+            _say(self.frame(f"stopping: {self._until} ({again} to leave without)"))
         else:
             raise Interrupted(signum, f"interrupted by {signal.Signals(signum).name}")
 

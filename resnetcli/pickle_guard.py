@@ -2,8 +2,8 @@
 
 Readers of pickles that execute nothing still work for whoever wrote the file: a megabyte of empty containers becomes
 hundreds, a dict of 64,000 integers with one hash takes hours, five bytes that number an object take 4 GB. So the steps
-are followed here first, with stand-ins: None for a text or a number, the name of a function, and for all else a list
-of the stand-ins that it holds.
+are followed here first, with stand-ins: None for a text or a number, the name of a function, an empty tuple for a
+tensor, and for all else a list of the stand-ins that it holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 MAX_OPCODES = 2**17
 """The larger variant with the states of Adam has 27,000, a batch of CIFAR-10 30,000 to 120,000."""
 MAX_SHARED = 100
-"""Uses of one container by several others; neither a state_dict nor a batch has any."""
+"""Uses of one container by several others. Neither a state_dict nor a batch has any; tensors, of which two
+state_dicts in one file may share all, hold nothing and do not count."""
 MAX_NUMBER = 2**64
 """Of the integers below, no more than a few have the same hash."""
 
@@ -124,7 +125,7 @@ class _Steps:
         elif name not in ("PROTO", "FRAME", "STOP", "READONLY_BUFFER"):
             stack.append(self.made(name, argument))
 
-    def made(self, name: str, argument: Any) -> list[Any] | None:
+    def made(self, name: str, argument: Any) -> list[Any] | tuple[()] | None:
         """What steps that make a container or an object leave on the stack."""
         if name in ("TUPLE", "LIST"):
             return self.pop_to_mark()
@@ -142,6 +143,8 @@ class _Steps:
                 self.pop()
             arguments = self.pop()
             function = self.pop()
+            if isinstance(function, str) and function.startswith("torch._utils _rebuild_"):
+                return ()
             if function == "_codecs encode":  # how Python 3 writes bytes in protocols that have none
                 return None
             _check_call(function, arguments)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, ConfigFile, examples, takes
 from resnetcli.cli.recipes import default_recipe
 from resnetcli.cli.resolve import Given, resolve, resolve_as_train
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import BenchInferConfig, BenchTrainConfig
 from resnetcli.results.bench import BenchResult
 
@@ -96,6 +94,6 @@ def report(result: BenchResult, as_json: bool) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.bench(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, examples, switch, takes
 from resnetcli.cli.resolve import Given, option_name, resolve
 from resnetcli.cli.runs import complete_checkpoint, complete_run
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import ExportConfig, ReplayConfig
 from resnetcli.config.train import TrainConfig
 from resnetcli.errors import CheckpointError, UsageError
@@ -162,7 +161,7 @@ def report(result: CheckpointsResult, as_json: bool) -> None:
     from resnetcli.reporting.checkpoints_view import checkpoint_panel
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     elif result.command.endswith("show"):
         console.stdout().print(*map(checkpoint_panel, result.checkpoints))
     else:

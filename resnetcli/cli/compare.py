@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import comparison_folder, deliver, write_comparison
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import newest_run
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.base import PRETRAINED
 from resnetcli.config.commands import CompareConfig
 from resnetcli.errors import UsageError
@@ -60,6 +58,6 @@ def report(result: CompareResult, show: int, as_json: bool) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.comparison(result, show))

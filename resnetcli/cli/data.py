@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnetcli.cli.groups import Group
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import DataConfig, DataShowConfig, DataVerifyConfig
 from resnetcli.results.data import DataResult
 
@@ -64,7 +62,7 @@ def show(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
 
         result, images = service.show(config, on_event)
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.images(result, list(images)))
 
@@ -73,6 +71,6 @@ def report(result: DataResult, as_json: bool) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.data(result))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.report_files import deliver, evaluation_folder, write_curves_of, write_evaluation
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import EvaluateConfig
 from resnetcli.results.evaluate import EvaluateResult
 
@@ -55,6 +53,6 @@ def report(result: EvaluateResult, as_json: bool) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.evaluation(result))

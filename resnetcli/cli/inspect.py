@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnetcli.cli.options import AsJson, examples, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import InspectConfig
 from resnetcli.errors import UsageError
 from resnetcli.results.inspect import InspectResult
@@ -54,6 +52,6 @@ def report(result: InspectResult, depth: int, as_json: bool) -> None:
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.network(result, depth))

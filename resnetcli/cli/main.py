@@ -20,9 +20,10 @@ def run(argv: Sequence[str], stop: StopRequest | None = None) -> int:
 
     from resnetcli.cli.app import app
     from resnetcli.cli.failures import fail
-    from resnetcli.cli.session import Session
+    from resnetcli.cli.session import CURRENT, Session
 
     session = Session(stop or StopRequest())
+    CURRENT.set(session)
     try:
         _check_working_folder()
         command = get_command(app)

@@ -10,7 +10,7 @@ import typer
 from resnetcli.cli.options import AsJson, examples, from_flag, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import LOADING, session_of
+from resnetcli.cli.session import CURRENT, LOADING, Session, session_of, write_document
 from resnetcli.config.commands import PredictConfig
 from resnetcli.errors import DataError, UsageError
 from resnetcli.results.predict import Prediction, PredictResult
@@ -89,9 +89,9 @@ class _Lines:
         line = files.prediction_csv(prediction, self.top_k) if csv else files.to_json_line(prediction)
         if sys.stdout.isatty():  # a file has names as they are
             line = visible(line)
-        sys.stdout.write(self.header + line)
-        sys.stdout.flush()
+        write_document(self.header + line)
         self.header = ""
+        CURRENT.get(Session()).stop.raise_if_requested("interrupted")
 
 
 def report(result: PredictResult, form: str) -> None:
@@ -99,6 +99,6 @@ def report(result: PredictResult, form: str) -> None:
     from resnetcli.reporting import console, files, tables
 
     if form == "json":
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     else:
         console.stdout().print(tables.predictions(result))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,18 @@ class Session:
         """Show one line on stderr, outside a service."""
         with self.observed() as on_event:
             on_event(notice)
+
+
+CURRENT: ContextVar[Session] = ContextVar("session")
+"""Of the running invocation, for what has no context at hand."""
+
+
+def write_document(text: str) -> None:
+    """All of the text to stdout: a signal waits until it is there, so that nobody reads half a document, or the one of
+    an error behind it."""
+    with CURRENT.get(Session()).stop.deferred("writing the result first"):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -16,7 +16,7 @@ from resnetcli.cli.recipes import default_recipe, read_recipe
 from resnetcli.cli.report_files import deliver, write_training
 from resnetcli.cli.resolve import Given, Origin, environment_name, option_name, resolve, resolve_train, tuned_for
 from resnetcli.cli.runs import complete_run
-from resnetcli.cli.session import LOADING, Session, session_of
+from resnetcli.cli.session import LOADING, Session, session_of, write_document
 from resnetcli.config.extension import ExtendConfig, Policy
 from resnetcli.config.train import RESUMABLE, TrainConfig, unused_settings
 from resnetcli.errors import UsageError
@@ -240,7 +240,7 @@ def report(result: TrainResult | DryRunResult, as_json: bool, session: Session) 
     from resnetcli.reporting import console, files, tables
 
     if as_json:
-        sys.stdout.write(files.to_json(result))
+        write_document(files.to_json(result))
     elif isinstance(result, DryRunResult):
         console.stdout().print(tables.dry_run(result))
     else:

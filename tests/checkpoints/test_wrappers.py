@@ -304,3 +304,12 @@ def test_containers_that_hold_themselves_end() -> None:
     torch.save(around, "x.pth")
     with pytest.raises(CheckpointError, match="no state_dict"):
         opened("x.pth")
+
+
+def test_several_dicts_may_hold_the_same_tensors() -> None:
+    net = lived_in("identity", stages=SMALL)
+    state = net.state_dict()
+    torch.save({"state_dict": state, **{f"best{k}": dict(state) for k in range(6)}}, "shared.pth")
+    assert 6 * len(state) > 100
+    _, found, _ = opened("shared.pth")
+    assert same(found, weights_of(net))
