@@ -91,6 +91,7 @@ def test_the_card_tells_by_digest_and_command_what_training_started_from(script:
 
 
 @pytest.mark.cifar10
+@pytest.mark.full
 def test_the_script_measures_anew_what_the_card_says(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

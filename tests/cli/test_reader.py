@@ -52,6 +52,7 @@ def ignore_hang_up() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+@pytest.mark.full
 def test_under_nohup_it_goes_on_to_its_end() -> None:
     code, err = ended(("bench", "infer", "--seconds", "0.01", "--rounds", "1"), "Measuring: 0", ignore_hang_up)
     assert code == 141, "the report itself cannot be written"
