@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers side by side, each with a thread for every core, wait for each other: on two cores two workers of one thread
-    # took 157 s for what they needed 178 s for with two. Tests of threads set them by themselves.
+    # Workers side by side, each with a thread for every core, wait for each other: on two cores two workers of one
+    # thread took 157 s for what they needed 178 s for with two. Tests of threads set them by themselves.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import resnetcli  # noqa: F401  # before torch: it says how OpenMP's threads wait
