@@ -11,7 +11,7 @@ import torch
 
 from resnetcli.checkpoints.format import encode, entry_for, read_header
 from resnetcli.checkpoints.manager import CheckpointManager, best_first, read_best
-from resnetcli.checkpoints.reading import describe, lineage_from, open_checkpoint
+from resnetcli.checkpoints.reading import describe, describe_open, lineage_from, measured_on_test, open_checkpoint
 from resnetcli.errors import CheckpointError
 from resnetcli.results.checkpoints import MAX_GENERATIONS, Ancestor
 from tests.checkpoints.samples import NORMALIZATION, damage, snapshot
@@ -176,3 +176,59 @@ def test_what_is_neither_a_file_nor_a_run_is_refused_without_reading_it(tmp_path
 def test_a_file_that_cannot_be_read_is_an_error_with_the_systems_reason(tmp_path, read):
     with pytest.raises(CheckpointError, match=r"gone: cannot be read \(No such file or directory\)"):
         read(tmp_path / "gone")
+
+
+def report_of(run, document):
+    (run / "report").mkdir(exist_ok=True)
+    text = document if isinstance(document, str) else json.dumps(document)
+    (run / "report" / "report.json").write_text(text)
+
+
+REPORT = {"checkpoint": "runs/r/checkpoints/step-0000002", "scores": {"top1": {"value": 0.75}}}
+
+
+def test_a_checkpoint_is_described_with_its_place_in_its_run_and_what_the_test_images_gave(run):
+    report_of(run, REPORT | {"protocol": {"split": "test"}})
+    older, newer = (run / "checkpoints" / f"step-000000{step}" for step in (1, 2))
+    of_run, of_newer, of_older = (describe_open(opened(path)) for path in (run, newer, older))
+    assert (of_run.best, of_run.last, of_run.chosen_by, of_run.metrics["test_top1"]) == (True, True, "val", 0.75)
+    assert (of_newer.best, of_newer.last, of_newer.metrics["test_top1"]) == (True, True, 0.75)
+    assert (of_older.best, of_older.last, of_older.chosen_by) == (False, False, "user")
+    assert "test_top1" not in of_older.metrics
+
+
+def test_what_is_damaged_is_neither_the_best_nor_the_last(run):
+    damage(run / "checkpoints" / "step-0000002" / "model.safetensors", "flip")
+    info = describe_open(opened(run / "checkpoints" / "step-0000001"))
+    assert (info.best, info.last) == (True, True)
+
+
+def test_a_file_outside_of_a_run_has_no_place_in_one(run, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(encode(snapshot(2).model, snapshot(2).header))
+    assert not describe_open(opened(alone)).last
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        REPORT | {"protocol": {"split": "val"}},
+        REPORT | {"protocol": {"split": "test"}, "scores": {"top1": {"value": 1.5}}},
+        REPORT | {"protocol": {"split": "test"}, "scores": {"top1": {"value": "good"}}},
+        REPORT,
+        [],
+        "{",
+        "",
+    ],
+    ids=repr,
+)
+def test_a_report_that_says_nothing_of_the_test_images_is_passed_over(run, document):
+    report_of(run, document)
+    assert measured_on_test(run) == {}
+    assert "test_top1" not in describe_open(opened(run)).metrics
+
+
+def test_a_link_that_leads_to_itself_is_not_called_missing(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        opened(tmp_path / "loop")
