@@ -3,7 +3,7 @@
 Readers of pickles that execute nothing still work for whoever wrote the file: a megabyte of empty containers becomes
 hundreds, a dict of 64,000 integers with one hash takes hours, five bytes that number an object take 4 GB. So the steps
 are followed here first, with stand-ins: None for a text or a number, the name of a function, an empty tuple for a
-tensor, and for all else a list of the stand-ins that it holds.
+tensor or a short tuple of numbers, and for all else a list of the stand-ins that it holds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any, BinaryIO
 MAX_OPCODES = 2**17
 """The larger variant with the states of Adam has 27,000, a batch of CIFAR-10 30,000 to 120,000."""
 MAX_SHARED = 100
-"""Uses of one container by several others. Neither a state_dict nor a batch has any; tensors, of which two
-state_dicts in one file may share all, hold nothing and do not count."""
+"""Uses of one container by several others, of which neither a state_dict nor a batch has any. What can neither grow
+nor hold much does not count: tensors, of which two state_dicts in one file may share all, and short tuples of numbers,
+as an optimiser's betas are for each of its groups."""
+MAX_SHORT = 8
+"""Numbers or texts in such a tuple."""
 MAX_NUMBER = 2**64
 """Of the integers below, no more than a few have the same hash."""
 
@@ -127,10 +130,11 @@ class _Steps:
 
     def made(self, name: str, argument: Any) -> list[Any] | tuple[()] | None:
         """What steps that make a container or an object leave on the stack."""
-        if name in ("TUPLE", "LIST"):
+        if name == "LIST":
             return self.pop_to_mark()
-        if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            return [self.pop() for _ in range(int(name[-1]))][::-1]
+        if name.startswith("TUPLE"):
+            items = self.pop_to_mark() if name == "TUPLE" else [self.pop() for _ in range(int(name[-1]))][::-1]
+            return () if len(items) <= MAX_SHORT and all(item is None for item in items) else items
         if name in ("DICT", "FROZENSET"):
             _check_keys(self.pop_to_mark()[:: 2 if name == "DICT" else 1])
         elif name == "INST":

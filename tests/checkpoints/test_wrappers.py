@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor
 from resnetcli.checkpoints.reading import Checkpoint, lineage_from
 from resnetcli.errors import CheckpointError
 from resnetcli.events import Notice
+from resnetcli.pickle_guard import MAX_SHARED, check_pickle
 from resnetcli.services.networks import open_network
 from tests.foreign import SMALL, ForeignNet, lived_in
 from tests.small import small_network
@@ -313,3 +316,11 @@ def test_several_dicts_may_hold_the_same_tensors() -> None:
     assert 6 * len(state) > 100
     _, found, _ = opened("shared.pth")
     assert same(found, weights_of(net))
+
+
+def test_an_optimizer_with_a_group_for_each_parameter_is_no_obstacle() -> None:
+    net = lived_in("identity")  # 137 parameters: more groups than objects may be shared
+    groups = [{"params": [parameter]} for parameter in net.parameters()]
+    assert len(groups) > MAX_SHARED
+    torch.save({"model": net.state_dict(), "optimizer": torch.optim.AdamW(groups).state_dict()}, "groups.pth")
+    check_pickle(io.BytesIO(zipfile.ZipFile("groups.pth").read("groups/data.pkl")))
