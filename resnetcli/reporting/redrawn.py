@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -44,7 +45,7 @@ class _Run:
     """After its last epoch nothing of it is counted any longer."""
 
 
-class Redrawn(Observer):
+class Redrawn(Observer, ABC):
     """Keeps what is going on; a subclass draws it in `draw` and takes it away in `close`.
 
     One permanent line per epoch and notice; below them the epoch and the run, a task such as validation in place of the
@@ -88,8 +89,9 @@ class Redrawn(Observer):
         self._stopping = line[: self.console.width - 1]
         return self._stopping
 
+    @abstractmethod
     def draw(self) -> None:
-        raise NotImplementedError
+        """Shows `rows` and `status` as they are now."""
 
     def rows(self) -> list[Row]:
         """What is counted now, at most three rows in a run."""
