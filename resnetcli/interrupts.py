@@ -30,6 +30,9 @@ STOPPING = (*URGENT, signal.SIGTERM, *WARNINGS)
 READER_GONE = int(getattr(signal, "SIGPIPE", 13))
 """Stands for a pipe that nobody reads any longer; with 128 added, what a shell reports for other programs then."""
 
+SAVING = "saving first"
+"""What a training run does before it stops."""
+
 
 class StopRequest:
     """Outside `deferred` the first signal raises `Interrupted` where it arrives; inside, it only sets `signum`, and
@@ -65,7 +68,7 @@ class StopRequest:
                 signal.signal(signum, signal.SIG_DFL)
 
     @contextmanager
-    def deferred(self, until: str = "saving first") -> Iterator[None]:
+    def deferred(self, until: str = SAVING) -> Iterator[None]:
         """While this is open, a signal waits for the work to notice it; `until` says what for."""
         before, self._deferred = (self._deferred, self._until), True
         self._until = until
@@ -95,13 +98,15 @@ class StopRequest:
             if self._warned and signum == signal.SIGTERM:
                 self._warned = False
                 return
-            _say(on_its_own("left at once; the newest checkpoint on disk is whole"))
+            saved = "; the newest checkpoint on disk is whole" if self._until == SAVING else ""
+            _say(on_its_own(f"left at once{saved}"))
             os._exit(128 + signum)  # the second signal: no clean-up, as asked
         self._warned = warning
         self.signum = signum
         if self._deferred:
-            again = "Ctrl-C" if self._warned else "again"
-            _say(self.frame(f"stopping: {self._until} ({again} to leave without)"))
+            if signum != READER_GONE:  # else nobody asked for it, and the end tells what was saved
+                again = "Ctrl-C" if self._warned else "again"
+                _say(self.frame(f"stopping: {self._until} ({again} to leave without)"))
         else:
             raise Interrupted(signum, f"interrupted by {signal.Signals(signum).name}")
 

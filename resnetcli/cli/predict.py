@@ -10,9 +10,10 @@ import typer
 from resnetcli.cli.options import AsJson, examples, from_flag, takes
 from resnetcli.cli.resolve import Given, resolve
 from resnetcli.cli.runs import say_pretrained
-from resnetcli.cli.session import CURRENT, LOADING, Session, session_of, write_document
+from resnetcli.cli.session import LOADING, session_of, write_document
 from resnetcli.config.commands import PredictConfig
 from resnetcli.errors import DataError, UsageError
+from resnetcli.interrupts import StopRequest
 from resnetcli.results.predict import Prediction, PredictResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -46,7 +47,7 @@ def predict(ctx: typer.Context, given: Given, as_json: AsJson = False) -> None:
     if as_json:
         config = config.model_copy(update={"format": "json"})
 
-    lines = _Lines(config.format) if config.format in ("csv", "jsonl") else None
+    lines = _Lines(config.format, session_of(ctx).stop) if config.format in ("csv", "jsonl") else None
     with session_of(ctx).observed(LOADING) as on_event:
         from resnetcli.services import predict as service
 
@@ -67,8 +68,8 @@ class _Lines:
     """Lines of csv or jsonl, written one by one: a reader of the pipe can begin at once, and whoever stops the command
     has what was answered until then."""
 
-    def __init__(self, form: str) -> None:
-        self.form = form
+    def __init__(self, form: str, stop: StopRequest) -> None:
+        self.form, self.stop = form, stop
         self.header = ""
         self.top_k = 0
 
@@ -91,7 +92,7 @@ class _Lines:
             line = visible(line)
         write_document(self.header + line)
         self.header = ""
-        CURRENT.get(Session()).stop.raise_if_requested("interrupted")
+        self.stop.raise_if_requested("interrupted")
 
 
 def report(result: PredictResult, form: str) -> None:
